@@ -1,0 +1,104 @@
+"""Every setting, once: its name, its unit, its default. The only module that reads or writes the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Language = Literal["auto", "ja", "en"]
+
+
+class Settings(BaseSettings):
+    """What the kit and the app may be told from outside: `LLMOPS_<NAME>` in the environment, or a keyword.
+
+    Keys of outside services keep their well-known names (`OPENAI_API_KEY`, `WANDB_API_KEY`) and are read by
+    `secret` at the moment of use, so that they are never part of an object that is shown or stored.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="LLMOPS_", extra="forbid", frozen=True)
+
+    workspace: Path = Field(Path("workspace"), description="folder of everything the kit keeps")
+    database_url: SecretStr | None = Field(None, description="SQLAlchemy URL; default: SQLite in the workspace")
+    models_file: Path | None = Field(None, description="YAML of further models; default: models.yaml in the workspace")
+    host: str = Field("127.0.0.1", description="address the app listens on")
+    port: int = Field(7860, ge=1, le=65535, description="port the app listens on")
+    language: Language = Field("auto", description="language of the app; auto follows the browser")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much the log says")
+    allowed_hosts: tuple[str, ...] = Field((), description="host names the app answers to besides localhost")
+    allow_remote_code: bool = Field(False, description="administrator only: let hub models run their own code")
+    offline: bool = Field(True, description="True: hub models must already be on disk; False: they may be downloaded")
+    hub_cache: Path | None = Field(None, description="folder of downloaded models; default: the hub client's own")
+    hub_endpoint: str | None = Field(
+        default_factory=lambda: os.environ.get("HF_ENDPOINT") or None, description="address of the model hub; default: HF_ENDPOINT, else the hub client's own"
+    )
+    wandb_mode: Literal["offline", "online", "disabled"] = Field("offline", description="how W&B tables are written")
+    wandb_project: str = Field("llmops_kit", description="W&B project of the runs")
+    wandb_base_url: str | None = Field(None, description="address of a W&B server of one's own; only used when wandb_mode is online")
+    request_timeout_s: float = Field(60.0, gt=0, description="seconds a model server may stay silent")
+    connect_timeout_s: float = Field(5.0, gt=0, description="seconds to reach a model server")
+    local_threads: int = Field(0, ge=0, description="CPU threads for local models; 0: as many as there are cores")
+    drain_s: float = Field(20.0, ge=0, description="seconds running answers may finish in after a stop signal")
+    max_upload_mb: float = Field(25.0, gt=0, description="largest upload, in megabytes")
+    max_request_mb: float = Field(8.0, gt=0, description="largest request that is no upload, in megabytes")
+    max_prompt_chars: int = Field(2_000_000, gt=0, description="longest prompt accepted, in characters")
+
+    @property
+    def store_url(self) -> str:
+        """The SQLAlchemy URL of the store."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.workspace.absolute() / 'kit.sqlite'}"
+
+    @property
+    def catalogue_file(self) -> Path:
+        """The workspace's own list of models, which need not exist."""
+        return self.models_file or self.workspace / "models.yaml"
+
+    @property
+    def upload_folder(self) -> Path:
+        """Where the app keeps uploads and results for download, a day long."""
+        return self.workspace.absolute() / "uploads"
+
+
+def secret(name: str) -> str | None:
+    """The secret `name` (an environment variable such as `OPENAI_API_KEY`), or None where it is not set."""
+    return os.environ.get(name) or None
+
+
+def silence_libraries(settings: Settings) -> None:
+    """Switch off the telemetry and the network of the libraries, before any of them is imported.
+
+    Only what the user did not set already: `HF_HUB_OFFLINE=0` in the environment is the user's word.
+    """
+    quiet = {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "ANONYMIZED_TELEMETRY": "False",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "LANGSMITH_TRACING": "false",
+        "LANGCHAIN_TRACING_V2": "false",
+        "TOKENIZERS_PARALLELISM": "false",
+        "WANDB_SILENT": "true",
+        "WANDB_ERROR_REPORTING": "false",
+        "NO_PROXY": "127.0.0.1,localhost,::1",
+    }
+    if settings.offline:
+        quiet["HF_HUB_OFFLINE"] = "1"
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+    # Not a default: two apps that share this folder serve each other's uploads.
+    os.environ["GRADIO_TEMP_DIR"] = str(settings.upload_folder)
+
+
+def place_wandb(folder: Path) -> None:
+    """Keep what W&B stages and caches inside `folder`; it reads these four places from the environment alone.
+
+    The last workspace that sends decides for the process: a place that was set before would send one workspace's
+    files into another's folder.
+    """
+    for name, part in (("DATA", "staging"), ("CACHE", "cache"), ("CONFIG", "config"), ("ARTIFACT", "artifacts")):
+        os.environ[f"WANDB_{name}_DIR"] = str(folder / part)

@@ -1,0 +1,165 @@
+"""The store: append and find. The truth about every model call, and the only place with SQL.
+
+SQLite (WAL, every commit synced to disk) in the workspace by default, PostgreSQL by `LLMOPS_DATABASE_URL`.
+Records are appended and never changed; only the outbox keeps a mark of what was sent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from llmops_kit.errors import WorkspaceError
+from llmops_kit.store.tables import MIGRATIONS, TABLES, applied, decode, encode, metadata, outbox
+from llmops_kit.types import OutboxItem, now
+
+Record = TypeVar("Record")
+_NEWER = {
+    "en": "The workspace {path} was made by a newer version of llmops_kit (it knows “{unknown}”). "
+    "Update llmops_kit, or choose another folder with --workspace.",
+    "ja": "ワークスペース{path}は新しい版のllmops_kitで作られています（「{unknown}」を含みます）。"
+    "llmops_kitを更新するか、--workspaceで別のフォルダーを指定してください。",
+}
+
+
+class Store:
+    """An open store. Safe to share between threads; one writer at a time.
+
+    Raises `WorkspaceError` from the constructor when the database cannot be opened, is damaged, or was made by a
+    newer version, and from `append` when the disk refuses (full, read-only): then nothing was written.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = sa.make_url(url)
+        self._writing = threading.Lock()
+        with self._translated():
+            if self.url.get_backend_name() == "sqlite" and self.url.database:
+                Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+            self._engine = sa.create_engine(self.url, pool_pre_ping=True)
+            if self.url.get_backend_name() == "sqlite":
+                sa.event.listen(self._engine, "connect", _configure_sqlite)
+                sa.event.listen(self._engine, "begin", _begin_sqlite)
+                self._check_integrity()
+            self._migrate()
+
+    def append(self, record: Any, *, publish: str | None = None) -> bool:
+        """Write `record`; durable when this returns. False (and nothing written) if its id is there already.
+
+        `publish` names the kind under which the W&B projection shall pick it up; both rows are one transaction.
+        """
+        table = TABLES[type(record)]
+        with self._write() as connection:
+            key = [column.name for column in table.primary_key]
+            insert = _insert(connection, table).values(**encode(record)).on_conflict_do_nothing(index_elements=key)
+            fresh = connection.execute(insert.returning(*table.primary_key)).first() is not None
+            if fresh and publish:
+                row = {"kind": publish, "record_id": record.id, "created_at": now()}
+                connection.execute(outbox.insert().values(**row))
+        return fresh
+
+    def get(self, kind: type[Record], id: str) -> Record | None:
+        """The record with this id, or None."""
+        found = self.find(kind, id=id, limit=1)
+        return found[0] if found else None
+
+    def find(self, kind: type[Record], *, limit: int | None = None, newest_first: bool = True, **equal: Any) -> list[Record]:
+        """Records whose columns equal the given values (a list means any of them), newest first unless told otherwise."""
+        table = TABLES[kind]
+        order = table.c.created_at.desc() if newest_first else table.c.created_at.asc()
+        query = sa.select(table).where(*_conditions(table, equal)).order_by(order).limit(limit)
+        with self._translated(), self._engine.connect() as connection:
+            return [decode(kind, dict(row)) for row in connection.execute(query).mappings()]
+
+    def count(self, kind: type, **equal: Any) -> int:
+        """How many records `find` would give."""
+        table = TABLES[kind]
+        query = sa.select(sa.func.count()).select_from(table).where(*_conditions(table, equal))
+        with self._translated(), self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def unsent(self, limit: int = 500) -> list[OutboxItem]:
+        """What the projection has not sent yet, oldest first."""
+        query = sa.select(outbox).where(outbox.c.sent_at.is_(None)).order_by(outbox.c.position).limit(limit)
+        with self._translated(), self._engine.connect() as connection:
+            return [decode(OutboxItem, dict(row)) for row in connection.execute(query).mappings()]
+
+    def mark_sent(self, items: Sequence[OutboxItem], *, sent: bool = True) -> None:
+        """Remember that `items` reached the projection (`sent=False`: that they have to go again)."""
+        positions = [item.position for item in items]
+        with self._write() as connection:
+            connection.execute(outbox.update().where(outbox.c.position.in_(positions)).values(sent_at=now() if sent else None))
+
+    def close(self) -> None:
+        """Give the connections back. The store cannot be used afterwards."""
+        self._engine.dispose()
+
+    def _migrate(self) -> None:
+        known = [name for name, _ in MIGRATIONS]
+        with self._write() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(75660)"))
+            fresh = not sa.inspect(connection).has_table("migrations")
+            if fresh:
+                metadata.create_all(connection)
+            done = set(connection.scalars(sa.select(applied.c.name)))
+            if unknown := sorted(done - set(known)):
+                facts = {"path": self._place(), "unknown": unknown[-1]}
+                raise WorkspaceError(en=_NEWER["en"].format(**facts), ja=_NEWER["ja"].format(**facts), **facts)
+            for name, migrate in MIGRATIONS:
+                if name not in done:
+                    if not fresh:
+                        migrate(connection)
+                    connection.execute(applied.insert().values(name=name, applied_at=now()))
+
+    def _check_integrity(self) -> None:
+        with self._engine.connect() as connection:
+            verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        if verdict != "ok":
+            raise WorkspaceError(path=self._place(), reason=f"kit.sqlite: {verdict}")
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        with self._translated(), self._writing, self._engine.execution_options(writes=True).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, OSError) as fault:
+            reason = str(fault.orig if isinstance(fault, DBAPIError) else fault)
+            raise WorkspaceError(path=self._place(), reason=reason) from fault
+
+    def _place(self) -> str:
+        return self.url.database or "" if self.url.get_backend_name() == "sqlite" else self.url.render_as_string(hide_password=True)
+
+
+def _conditions(table: sa.Table, equal: dict[str, Any]) -> list[sa.ColumnElement[bool]]:
+    return [
+        table.c[name].in_(value) if isinstance(value, (list, tuple, set)) else table.c[name] == value
+        for name, value in equal.items()
+    ]
+
+
+def _insert(connection: sa.Connection, table: sa.Table) -> Any:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy's BEGIN below, not the driver's
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A deferred transaction that turns into a writer can fail at once with "locked"; an immediate one waits its turn.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,193 @@
+"""The tables, how records become rows, and the append-only list of migrations."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from llmops_kit.types import Grid, LabelMove, Message, OutboxItem, PromptVersion, Run, Source
+
+metadata = sa.MetaData()
+
+
+class UtcMoment(sa.TypeDecorator[datetime]):
+    """A moment kept as ISO 8601 text in UTC: sorts as text and reads the same in every database."""
+
+    impl = sa.String(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> str | None:
+        """Datetime with a zone → text of fixed width."""
+        return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        """Text → datetime in UTC."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class SafeText(sa.TypeDecorator[str]):
+    """Text any database takes: NUL and lone surrogates, which PostgreSQL or UTF-8 cannot hold, become U+FFFD."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Any Python string → storable text."""
+        return None if value is None else storable(value)
+
+
+class JsonText(sa.TypeDecorator[Any]):
+    """Plain data kept as JSON text, Japanese readable."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:
+        """Plain data, dataclasses among it → JSON text."""
+        return storable(json.dumps(value, ensure_ascii=False, default=_plain))
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
+        """JSON text → plain data."""
+        return None if value is None else json.loads(value)
+
+
+def storable(text: str) -> str:
+    """`text` with what no database holds (NUL, lone surrogates) replaced by U+FFFD."""
+    return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)
+
+
+def _id() -> sa.Column[str]:
+    return sa.Column("id", sa.String(36), primary_key=True)
+
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    _id(),
+    sa.Column("created_at", UtcMoment, nullable=False, index=True),
+    sa.Column("participant", sa.String(80), nullable=False, index=True),
+    sa.Column("app", sa.String(40), nullable=False, index=True),
+    sa.Column("model", sa.String(200), nullable=False, index=True),
+    sa.Column("model_revision", sa.String(80)),
+    sa.Column("adapter", sa.String(200)),
+    sa.Column("prompt_name", sa.String(120), index=True),
+    sa.Column("prompt_version", sa.Integer),
+    sa.Column("prompt_sha256", sa.String(64), nullable=False),
+    sa.Column("variables", JsonText, nullable=False),
+    sa.Column("messages", JsonText, nullable=False),
+    sa.Column("params", JsonText, nullable=False),
+    sa.Column("sources", JsonText, nullable=False),
+    sa.Column("output", SafeText, nullable=False),
+    sa.Column("finish_reason", sa.String(20)),
+    sa.Column("input_tokens", sa.Integer),
+    sa.Column("output_tokens", sa.Integer),
+    sa.Column("ttft_s", sa.Double),
+    sa.Column("latency_s", sa.Double),
+    sa.Column("cost", sa.Double),
+    sa.Column("flags", JsonText, nullable=False),
+    sa.Column("error", SafeText),
+)
+prompt_versions = sa.Table(
+    "prompt_versions",
+    metadata,
+    _id(),
+    sa.Column("name", sa.String(120), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("text", SafeText, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("message", SafeText, nullable=False),
+    sa.Column("author", sa.String(80), nullable=False),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    sa.UniqueConstraint("name", "version"),
+)
+label_moves = sa.Table(
+    "label_moves",
+    metadata,
+    _id(),
+    sa.Column("name", sa.String(120), nullable=False, index=True),
+    sa.Column("label", sa.String(60), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("author", sa.String(80), nullable=False),
+    sa.Column("created_at", UtcMoment, nullable=False),
+)
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("record_id", sa.String(36), nullable=False),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    sa.Column("sent_at", UtcMoment, index=True),
+    sqlite_autoincrement=True,
+)
+grids = sa.Table(
+    "grids",
+    metadata,
+    _id(),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    sa.Column("participant", sa.String(80), nullable=False, index=True),
+    sa.Column("spec", JsonText, nullable=False),
+)
+applied = sa.Table("migrations", metadata, sa.Column("name", sa.String(60), primary_key=True), sa.Column("applied_at", UtcMoment, nullable=False))
+
+TABLES: dict[type, sa.Table] = {
+    Run: runs,
+    PromptVersion: prompt_versions,
+    LabelMove: label_moves,
+    OutboxItem: outbox,
+    Grid: grids,
+}
+
+
+def encode(record: Any) -> dict[str, Any]:
+    """A record → the row of its table."""
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+
+
+def decode(kind: type, row: Mapping[str, Any]) -> Any:
+    """A row → the record it was made from."""
+    values = dict(row)
+    if kind is Run:
+        values["messages"] = tuple(Message(**turn) for turn in values["messages"])
+        values["sources"] = tuple(Source(**source) for source in values["sources"])
+        values["flags"] = tuple(values["flags"])
+    return kind(**values)
+
+
+def _m001_runs(connection: sa.Connection) -> None:
+    runs.create(connection, checkfirst=True)
+
+
+def _m002_prompts(connection: sa.Connection) -> None:
+    prompt_versions.create(connection, checkfirst=True)
+    label_moves.create(connection, checkfirst=True)
+
+
+def _m003_outbox(connection: sa.Connection) -> None:
+    outbox.create(connection, checkfirst=True)
+
+
+def _m004_grids(connection: sa.Connection) -> None:
+    grids.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
+    ("m001_runs", _m001_runs),
+    ("m002_prompts", _m002_prompts),
+    ("m003_outbox", _m003_outbox),
+    ("m004_grids", _m004_grids),
+)
+"""Append only. A released migration is never edited: a workspace somewhere has already run it."""

