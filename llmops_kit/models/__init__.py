@@ -1,0 +1,296 @@
+"""The models: which there are, whether they can answer here, and a chat model for each.
+
+models = Models(settings)
+models.table()
+models.chat("starter-lm").invoke("こんにちは")
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops_kit.errors import InvalidValue, KitError, ModelNotReady, UnknownName
+from llmops_kit.models.catalogue import PACKAGE_FILE, ModelEntry, Provider, parse_entry, read_catalogue
+from llmops_kit.models.hub import TOKEN_ENV, find_snapshot, is_complete
+from llmops_kit.models.readiness import (
+    Machine,
+    ModelState,
+    check_fit,
+    check_versions,
+    choose_number_format,
+    count_parameters,
+    measure_folder,
+    measure_machine,
+)
+from llmops_kit.models.residents import LoadedInfo, Resident, Residents
+from llmops_kit.models.workspace import append_entry, read_pins, write_pin
+from llmops_kit.settings import Settings, secret
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from langchain_core.language_models import BaseChatModel
+
+    from llmops_kit.models.download import DownloadProgress, Report
+    from llmops_kit.models.selftest import CheckResult
+
+__all__ = ["LoadedInfo", "ModelEntry", "ModelState", "Models"]
+
+STARTER_WEIGHTS = Path(__file__).parent.parent / "starter" / "weights"
+
+
+class Models:
+    """The model catalogue of one workspace and the models it holds in memory, for any number of threads.
+
+    The catalogue is the package's, then the workspace's `models.yaml`, whose entries replace those of the same id.
+    Raises `CatalogueError` where that file has an entry that does not serve.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.RLock()
+        self._entries = self._read_entries()
+        self._pins = read_pins(settings.workspace)
+        self._residents = Residents(settings)
+        self._downloads: dict[str, DownloadProgress | None] = {}
+
+    def entries(self) -> tuple[ModelEntry, ...]:
+        """Every model of the catalogue, with the commit its download is pinned to."""
+        with self._lock:
+            return tuple(self._pinned(entry) for entry in self._entries.values())
+
+    def get(self, id: str) -> ModelEntry:
+        """The entry `id`. Raises `UnknownName` where there is none."""
+        with self._lock:
+            if id not in self._entries:
+                known = ", ".join(self._entries)
+                raise UnknownName(
+                    en=f"There is no model named “{id}”. Known: {known}.",
+                    ja=f"モデル「{id}」は見つかりません。使えるもの：{known}。",
+                    kind="model",
+                    name=id,
+                    known=known,
+                )
+            return self._pinned(self._entries[id])
+
+    def add(self, id: str, *, provider: Provider, model: str | None = None, base_url: str | None = None, **fields: Any) -> ModelEntry:
+        """Add a model to the workspace's `models.yaml` and give its entry. For the owner of the workspace only.
+
+        `model` defaults to `id`. Further fields are those of `ModelEntry`. Keys are never part of an entry: name the
+        environment variable in `api_key_env`.
+
+        Raises:
+            InvalidValue: the id is taken, or a field does not serve.
+        """
+        raw = {"id": id, "provider": provider, "model": model or id, "base_url": base_url, **fields}
+        raw = {name: value for name, value in raw.items() if value is not None}
+        if provider == "openai":
+            raw.setdefault("prompt_style", "openai")
+        entry = parse_entry(raw)
+        if entry.provider == "starter" or (entry.provider == "openai" and entry.base_url is None and entry.api_key_env is None):
+            raise InvalidValue(name="provider, base_url", value=f"{provider}, {base_url}", allowed="huggingface; openai + base_url (or api_key_env)")
+        if entry.is_local_folder:
+            entry = entry.model_copy(update={"model": str(Path(entry.model).absolute())})
+        with self._lock:
+            if id in self._entries:
+                raise InvalidValue(
+                    en=f"There is already a model “{id}”. Choose another id, or edit {self._settings.catalogue_file}.",
+                    ja=f"モデル「{id}」は既にあります。別のidにするか、{self._settings.catalogue_file}を編集してください。",
+                    name="id",
+                    value=id,
+                )
+            append_entry(self._settings.catalogue_file, entry.model_dump(mode="json", exclude_unset=True))
+            self._entries = {**self._entries, id: entry}
+        return entry
+
+    def table(self, language: str | None = None) -> pd.DataFrame:
+        """One row per model, in `language` (`ja` or `en`; default: that of the settings, else English).
+
+        Sizes are megabytes, memory is gigabytes, prices are US dollars per million tokens (prompt / answer).
+        """
+        import pandas as pd
+
+        language = language or self._settings.language
+        machine = measure_machine()
+        rows = []
+        for entry in self.entries():
+            state = self._find_state(entry, machine)
+            folder = self._find_folder(entry) if entry.provider != "openai" else None
+            params_b = count_parameters(folder) if folder else None
+            priced = entry.price_in_per_mtok is not None
+            rows.append(
+                {
+                    "id": entry.id,
+                    "name": entry.name(language),
+                    "provider": entry.provider,
+                    "kind": entry.kind,
+                    "state": state.status,
+                    "state_text": state.text(language),
+                    "size_mb": measure_folder(folder) if folder else entry.download_mb,
+                    "memory_gb": entry.memory_gb(choose_number_format(entry, machine), params_b=params_b),
+                    "context_tokens": entry.context_tokens,
+                    "licence": entry.licence,
+                    "price": f"{entry.price_in_per_mtok:g} / {entry.price_out_per_mtok:g}" if priced else None,
+                    "price_date": entry.price_date,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def state(self, id: str, *, api_key: str | None = None) -> ModelState:
+        """Whether `id` can answer now, and if not, what is missing. `api_key` is a key the caller would bring."""
+        return self._find_state(self.get(id), None, api_key=api_key)
+
+    def chat(self, id: str, *, api_key: str | None = None) -> BaseChatModel:
+        """The chat model `id`, loading it first where it runs here. `api_key` serves this object only and is kept nowhere else.
+
+        Raises:
+            UnknownName: there is no such model.
+            ModelNotReady: it needs a download, a key or more memory.
+            ModelRefused: it failed its self-test.
+        """
+        entry = self.get(id)
+        if entry.provider != "openai":
+            return self._load(entry).chat
+        from pydantic import SecretStr
+
+        from llmops_kit.models.endpoint import EndpointChat
+
+        return EndpointChat(
+            entry=entry,
+            api_key=SecretStr(api_key) if api_key else None,
+            connect_timeout_s=self._settings.connect_timeout_s,
+            request_timeout_s=self._settings.request_timeout_s,
+        )
+
+    def check(self, id: str, *, api_key: str | None = None) -> CheckResult:
+        """Run the self-test: files, tokenizer, weights; or, for an endpoint, address, key and name."""
+        from llmops_kit.models import selftest
+
+        entry = self.get(id)
+        if entry.provider == "openai":
+            key = api_key or (secret(entry.api_key_env) if entry.api_key_env else None)
+            return selftest.check_endpoint(entry, self._settings, key)
+        try:
+            return selftest.pass_local(entry, self._load(entry))
+        except KitError as error:
+            return selftest.fail(entry, error)
+
+    def download(self, id: str, *, progress: Report | None = None, cancel: threading.Event | None = None) -> Path:
+        """Download the model and pin the commit it came from; give its folder. Goes on where an earlier try ended.
+
+        `progress` gets a `DownloadProgress` a few times a second; setting `cancel` stops it.
+
+        Raises:
+            Cancelled: `cancel` was set.
+            ModelNotReady: downloads are off, the hub does not answer, the disk is too small, or it is downloading already.
+            ModelRefused: there are no safetensors, or a file is damaged.
+        """
+        from llmops_kit.models.download import download_model
+
+        entry = self.get(id)
+        if entry.provider != "huggingface" or entry.is_local_folder:
+            raise InvalidValue(name="model", value=id, allowed="provider huggingface")
+        with self._lock:
+            if id in self._downloads:
+                raise ModelNotReady(en=f"“{id}” is being downloaded already.", ja=f"「{id}」は既にダウンロード中です。", model=id)
+            self._downloads[id] = None
+
+        def report(done: DownloadProgress) -> None:
+            self._downloads[id] = done
+            if progress is not None:
+                progress(done)
+
+        try:
+            commit, folder = download_model(entry, self._settings, revision=entry.revision, progress=report, cancel=cancel)
+        finally:
+            del self._downloads[id]
+        with self._lock:
+            self._pins = write_pin(self._settings.workspace, entry.model, commit)
+        self._residents.forget_refusal(id)
+        return folder
+
+    def loaded(self) -> tuple[LoadedInfo, ...]:
+        """The models in memory."""
+        return tuple(LoadedInfo(id, held.memory_mb, held.device, held.dtype) for id, held in self._residents.held().items())
+
+    def unload(self, id: str) -> bool:
+        """Let a model go out of memory; answers under way finish first. False where it was not loaded."""
+        return self._residents.drop(self.get(id).id)
+
+    def _load(self, entry: ModelEntry) -> Resident:
+        def find_folder() -> tuple[Path, str | None]:
+            state = self._find_blocker(entry, measure_machine())
+            folder = self._find_folder(entry)
+            if state is not None or folder is None:
+                state = state or ModelState("needs_download", size_mb=entry.download_mb)
+                raise _not_ready(entry, state)
+            from_hub = entry.provider == "huggingface" and not entry.is_local_folder
+            return folder, folder.name if from_hub else None  # a snapshot's folder is named by its commit
+
+        return self._residents.get(entry, find_folder)
+
+    def _find_state(self, entry: ModelEntry, machine: Machine | None, *, api_key: str | None = None) -> ModelState:
+        if entry.provider == "openai":
+            env = entry.api_key_env
+            return ModelState("ready") if api_key or env is None or secret(env) else ModelState("needs_key", env=env)
+        if entry.id in self._residents.held():
+            return ModelState("ready")
+        if self._residents.is_loading(entry.id):
+            return ModelState("loading")
+        if entry.id in self._downloads:
+            done = self._downloads.get(entry.id)
+            size_mb = done.total_mb if done else entry.download_mb
+            return ModelState("downloading", size_mb=size_mb, done_mb=done.done_mb if done else 0.0, seconds_left=done.seconds_left if done else None)
+        if (refusal := self._residents.refusal(entry.id)) is not None:
+            return ModelState("refused", reason={"en": refusal.text("en"), "ja": refusal.text("ja")})
+        return self._find_blocker(entry, machine or measure_machine()) or ModelState("ready")
+
+    def _find_blocker(self, entry: ModelEntry, machine: Machine) -> ModelState | None:
+        """What keeps a local model from being loaded, or None."""
+        if (refused := check_versions(entry) or self._check_trust(entry)) is not None:
+            return refused
+        folder = self._find_folder(entry)
+        if (entry.provider == "starter" or entry.is_local_folder) and folder is None:
+            return ModelState("refused", reason={"en": f"there is no complete model in {entry.model}", "ja": f"{entry.model}に完全なモデルがありません"})
+        if (too_large := check_fit(entry, machine, params_b=count_parameters(folder) if folder else None)) is not None:
+            return too_large
+        if folder is not None:
+            return None
+        if entry.gated and secret(TOKEN_ENV) is None:
+            return ModelState("needs_key", env=TOKEN_ENV)
+        off = {"en": "downloads are off (LLMOPS_OFFLINE=0 allows them)", "ja": "ダウンロードは無効です（LLMOPS_OFFLINE=0で許可）"}
+        return ModelState("needs_download", size_mb=entry.download_mb, reason=off if self._settings.offline else {})
+
+    def _check_trust(self, entry: ModelEntry) -> ModelState | None:
+        if not entry.trust_remote_code or self._settings.allow_remote_code:
+            return None
+        reason = {"en": "it wants to run code of its own, which is not allowed here", "ja": "独自のコードの実行が必要ですが、ここでは許可されていません"}
+        return ModelState("refused", reason=reason)
+
+    def _find_folder(self, entry: ModelEntry) -> Path | None:
+        """Where the model's files lie complete, or None."""
+        if entry.provider == "starter":
+            folder = STARTER_WEIGHTS / entry.model
+            return folder if folder.is_dir() and any(folder.iterdir()) else None
+        if entry.is_local_folder:
+            return Path(entry.model) if is_complete(Path(entry.model)) else None
+        return find_snapshot(entry, self._settings, entry.revision)
+
+    def _read_entries(self) -> dict[str, ModelEntry]:
+        entries = {entry.id: entry for entry in read_catalogue(PACKAGE_FILE)}
+        return entries | {entry.id: entry for entry in read_catalogue(self._settings.catalogue_file)}
+
+    def _pinned(self, entry: ModelEntry) -> ModelEntry:
+        pin = self._pins.get(entry.model) if entry.provider == "huggingface" else None
+        return entry.model_copy(update={"revision": pin}) if pin and entry.revision is None else entry
+
+
+def _not_ready(entry: ModelEntry, state: ModelState) -> ModelNotReady:
+    advice = ModelNotReady.next_step
+    return ModelNotReady(
+        en=f"The model “{entry.id}” is not ready: {state.text('en')}. {advice['en']}",
+        ja=f"モデル「{entry.id}」はまだ使えません：{state.text('ja')}。{advice['ja']}",
+        model=entry.id,
+        reason=state.status,
+    )

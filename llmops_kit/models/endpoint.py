@@ -1,0 +1,212 @@
+"""Chat models behind an OpenAI-compatible address: OpenAI itself, vLLM, Ollama, llama.cpp, LM Studio and others."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk
+from pydantic import Field, SecretStr
+
+from llmops_kit.errors import InvalidValue, KitError, ModelNotReady
+from llmops_kit.models.chat import KitChat, last_chunk, text_chunk
+from llmops_kit.models.decoding import TextFilter
+from llmops_kit.models.parameters import NEUTRAL
+from llmops_kit.settings import secret
+
+if TYPE_CHECKING:
+    from llmops_kit.models.endpoint_faults import Server
+    from llmops_kit.models.endpoint_wire import Wire
+
+OPENAI_URL = "https://api.openai.com/v1"
+_NO_KEY = "not-needed"  # the client wants a key; servers without one ignore it
+_MAX_RETRIES = 1  # of requests that failed before a first token; the client waits half a second with jitter in between
+_CHARS_PER_TOKEN = 4  # of text in Latin letters, OpenAI's own rule of thumb
+
+
+class EndpointChat(KitChat):
+    """A catalogue entry answered by a model server over HTTP.
+
+    `api_key` is one person's key and stays in this object; without it the environment variable the entry names is read
+    at the moment of the call. Time-outs are seconds: to reach the server, and how long it may stay silent.
+    `top_k` and `repetition_penalty` are not part of OpenAI's interface: they are sent only to a server whose entry
+    lists them in `default_params` (vLLM, for one, knows both).
+    """
+
+    api_key: SecretStr | None = Field(None, exclude=True, repr=False)
+    connect_timeout_s: float = Field(5.0, gt=0)
+    request_timeout_s: float = Field(60.0, gt=0)
+
+    @property
+    def _llm_type(self) -> str:
+        return "llmops-kit-endpoint"
+
+    def get_num_tokens(self, text: str) -> int:
+        """About how many tokens `text` has: four Latin characters each, one for each other character.
+
+        An estimate. The server counts the real ones, which come with every answer; its vocabulary is not on this machine.
+        """
+        latin = sum(ord(character) < 0x250 for character in text)
+        return -(-latin // _CHARS_PER_TOKEN) + len(text) - latin
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        parameters, stops = self._read_call(stop, kwargs)
+        payload = self._make_payload(parameters)
+        if stops:
+            payload["stop"] = list(stops)
+        answer = _Answer(TextFilter(stops, strip_leading_newline=self.entry.strip_leading_newline))
+        for chunk in self._receive(messages, payload):
+            text = answer.add(chunk)
+            if text:
+                yield text_chunk(text)
+            if answer.shown.stopped:  # the server did not heed the stop texts itself
+                break
+        yield last_chunk(answer.shown.finish(), metadata=answer.metadata(self.entry.model), tokens=answer.tokens)
+
+    def _receive(self, messages: list[BaseMessage], payload: Mapping[str, Any]) -> Iterator[AIMessageChunk]:
+        """The server's chunks, with its faults told as the kit's errors."""
+        from llmops_kit.models.endpoint_faults import explain_fault
+
+        server = self._server()
+        finished = False
+        fault: BaseException | None = None
+        try:
+            for chunk in self._wire.watch(self._ask(messages, payload, key=server.key)):
+                finished = finished or bool(_finish_reason(chunk)) or chunk.usage_metadata is not None
+                yield chunk
+        except Exception as error:
+            fault = explain_fault(error, server)
+            if not isinstance(fault, KitError):
+                raise
+        if fault is None and not finished:
+            fault = server.fault("it broke off before the answer was complete", "回答の途中で接続が切れました")
+        if fault is not None:  # raised here and without its past: the client's errors hold the request, and the request the key
+            fault.__context__ = fault.__cause__ = None
+            raise fault
+
+    def _ask(self, messages: list[BaseMessage], payload: Mapping[str, Any], *, key: str) -> Iterator[AIMessageChunk]:
+        """The client's stream, not begun yet."""
+        from langchain_openai import ChatOpenAI
+
+        delegate = ChatOpenAI(
+            model=self.entry.model,
+            base_url=self.entry.base_url or OPENAI_URL,
+            api_key=SecretStr(key),
+            stream_usage=True,
+            use_responses_api=None if self._is_openai else False,
+            max_retries=_MAX_RETRIES,
+            http_client=self._wire.client,
+            http_socket_options=(),
+            timeout=self._wire.client.timeout,
+        )
+        return delegate.stream(messages, **payload)
+
+    @property
+    def _is_openai(self) -> bool:
+        return (self.entry.base_url or OPENAI_URL).startswith(OPENAI_URL)
+
+    @functools.cached_property
+    def _wire(self) -> Wire:
+        from llmops_kit.models.endpoint_wire import Wire
+
+        return Wire(model=self.entry.id, connect_timeout_s=self.connect_timeout_s, request_timeout_s=self.request_timeout_s)
+
+    def _server(self) -> Server:
+        from llmops_kit.models.endpoint_faults import Server
+
+        return Server(
+            model=self.entry.id,
+            remote_name=self.entry.model,
+            address=urlsplit(self.entry.base_url or OPENAI_URL).netloc,
+            key=self._read_key(),
+            connect_timeout_s=self.connect_timeout_s,
+            request_timeout_s=self.request_timeout_s,
+        )
+
+    def _read_key(self) -> str:
+        """The key of this call.
+
+        Raises:
+            ModelNotReady: the server needs a key and there is none, or it has characters that cannot be sent.
+        """
+        name = self.entry.api_key_env or ("OPENAI_API_KEY" if self._is_openai else None)
+        key = self.api_key.get_secret_value() if self.api_key is not None else secret(name) if name else _NO_KEY
+        key = (key or "").strip()
+        if not key and name is None:
+            return _NO_KEY
+        if not key:
+            raise ModelNotReady(
+                en=f"The model “{self.entry.id}” needs a key. Enter it in the model panel, or set the environment variable {name}.",
+                ja=f"モデル「{self.entry.id}」にはキーが必要です。モデルパネルに入力するか、環境変数{name}を設定してください。",
+                model=self.entry.id,
+                reason=f"no key ({name})",
+            )
+        if not (key.isascii() and key.isprintable()):
+            raise ModelNotReady(
+                en=f"The key for “{self.entry.id}” has characters no key has. Copy it again.",
+                ja=f"「{self.entry.id}」のキーに使えない文字が含まれています。もう一度コピーしてください。",
+                model=self.entry.id,
+                reason="unreadable key",
+            )
+        return key
+
+    def _make_payload(self, parameters: Mapping[str, float | int]) -> dict[str, Any]:
+        """The request's fields; what only some servers know goes into the extra body."""
+        payload: dict[str, Any] = {name: parameters[name] for name in ("temperature", "top_p", "seed") if name in parameters}
+        extra: dict[str, Any] = {}
+        if "max_tokens" in parameters:
+            (payload if self._is_openai else extra)["max_tokens"] = parameters["max_tokens"]
+        for name, neutral in NEUTRAL.items():
+            if name in self.entry.default_params:
+                extra[name] = parameters[name]
+            elif parameters.get(name, neutral) != neutral:
+                raise InvalidValue(
+                    en=f"The server of “{self.entry.id}” takes no {name}. Leave it at {neutral:g}, or list it in the entry's default_params.",
+                    ja=f"「{self.entry.id}」のサーバーは{name}に対応していません。{neutral:g}のままにするか、エントリのdefault_paramsに加えてください。",
+                    name=name,
+                    value=parameters[name],
+                    allowed=f"{neutral:g}",
+                )
+        return {**payload, "extra_body": extra} if extra else payload
+
+
+class _Answer:
+    """What is gathered from the chunks of one answer."""
+
+    def __init__(self, shown: TextFilter) -> None:
+        self.shown = shown
+        self.tokens: tuple[int, int] | None = None
+        self._facts: dict[str, Any] = {}
+
+    def add(self, chunk: AIMessageChunk) -> str:
+        """Take a chunk in; the text it lets be shown."""
+        if chunk.usage_metadata is not None:
+            self.tokens = (chunk.usage_metadata["input_tokens"], chunk.usage_metadata["output_tokens"])
+        facts = {**chunk.response_metadata, "finish_reason": _finish_reason(chunk)}
+        self._facts.update({name: value for name, value in facts.items() if value})
+        return self.shown.push(str(chunk.text))
+
+    def metadata(self, asked_model: str) -> dict[str, Any]:
+        """How the answer came about, in the kit's words."""
+        reason = self._facts.get("finish_reason")
+        return {
+            "model_name": self._facts.get("model_name") or asked_model,
+            "model_revision": self._facts.get("system_fingerprint"),
+            "finish_reason": "length" if not self.shown.stopped and reason in ("length", "max_tokens", "incomplete") else "stop",
+        }
+
+
+def _finish_reason(chunk: AIMessageChunk) -> str | None:
+    """Why the answer ended, in the words of either of OpenAI's two interfaces."""
+    reason = chunk.response_metadata.get("finish_reason") or chunk.response_metadata.get("status")
+    return str(reason) if reason else None

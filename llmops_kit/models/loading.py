@@ -1,0 +1,258 @@
+"""Loading a local model: safetensors only, from one folder, checked before it answers.
+
+Nothing here reaches the network. Code that comes with a model runs only where the entry asks for it and the
+administrator allowed it (`LLMOPS_ALLOW_REMOTE_CODE`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmops_kit.errors import KitError, ModelRefused
+from llmops_kit.models.catalogue import ModelEntry
+from llmops_kit.models.prompt_style import merge_system, render_prompt
+from llmops_kit.models.readiness import has_fast_bfloat16
+from llmops_kit.models.tokenizer import compare_tokenizer, load_tokenizer, refuse_differences
+from llmops_kit.settings import Settings
+from llmops_kit.types import Message
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SUMS_FILE = "SHA256SUMS"
+_FINGERPRINT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in memory with its tokenizer. `revision` names the exact weights; `memory_mb` is what they take."""
+
+    entry: ModelEntry
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    revision: str
+    device: str
+    dtype: str
+    memory_mb: float
+
+    def render(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids of a conversation in the model's prompt style.
+
+        Raises:
+            ModelRefused: the model's own chat template refuses the conversation, or an id lies outside its vocabulary.
+        """
+        text = self.render_text(messages)
+        ids = [int(number) for number in self.tokenizer.encode(text, add_special_tokens=self.entry.add_special_tokens)]
+        rows = self.model.get_input_embeddings().num_embeddings
+        if outside := [number for number in ids if number >= rows]:
+            raise _refused(
+                self.entry,
+                en=f"token {self.tokenizer.convert_ids_to_tokens(outside[0])!r} has id {outside[0]}, beyond the {rows} of the model",
+                ja=f"トークン{self.tokenizer.convert_ids_to_tokens(outside[0])!r}のid {outside[0]}がモデルの{rows}語の範囲外です",
+            )
+        return ids
+
+    def render_text(self, messages: Sequence[Message]) -> str:
+        """The rendered prompt as text, exactly as the tokenizer reads it."""
+        turns = tuple(messages)
+        if self.entry.system_prompt and not any(turn.role == "system" for turn in turns):
+            turns = (Message("system", self.entry.system_prompt), *turns)
+        if self.entry.system_in_user:
+            turns = merge_system(turns)
+        if self.entry.prompt_style != "chat_template":
+            return render_prompt(self.entry.prompt_style, turns, newline_token=self.entry.newline_token)
+        return self._apply_template(turns)
+
+    def _apply_template(self, turns: Sequence[Message]) -> str:
+        import jinja2
+
+        plain = [{"role": turn.role, "content": turn.content} for turn in turns]
+        try:
+            text = self.tokenizer.apply_chat_template(plain, add_generation_prompt=True, tokenize=False, **self.entry.template_args)
+        except (jinja2.TemplateError, ValueError) as error:
+            raise _refused(
+                self.entry,
+                en=f"its chat template refuses this conversation: {error}",
+                ja=f"チャットテンプレートがこの会話を受け付けません：{error}",
+            ) from error
+        return str(text)
+
+
+def load_model(entry: ModelEntry, folder: Path, settings: Settings, *, revision: str | None = None) -> LoadedModel:
+    """Load the model in `folder` and check it: files, tokenizer, shapes, finite weights.
+
+    `revision` is the commit the folder holds; without it the files' own fingerprint stands for it.
+
+    Raises:
+        ModelRefused: a checksum, the tokenizer self-test or the weights are wrong, there are no safetensors, or the model
+            wants to run code of its own.
+    """
+    if entry.provider == "starter":
+        verify_checksums(entry, folder)
+    _check_files(entry, folder, settings)
+    tokenizer = load_tokenizer(entry, folder)
+    refuse_differences(entry, compare_tokenizer(tokenizer, entry, folder))
+    device = choose_device()
+    dtype = choose_dtype(entry, device)
+    model = _read_weights(entry, folder, settings, dtype=dtype)
+    _check_finite(entry, model)
+    model = model.to(device).eval()  # type: ignore[arg-type, unused-ignore]
+    size_mb = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()) / 1e6
+    return LoadedModel(
+        entry=entry, model=model, tokenizer=tokenizer, revision=revision or fingerprint(folder), device=device, dtype=dtype, memory_mb=size_mb
+    )
+
+
+def verify_checksums(entry: ModelEntry, folder: Path) -> None:
+    """Compare every file named in the folder's SHA256SUMS.
+
+    Raises:
+        ModelRefused: a file is missing or differs; names it with both checksums. Also where there is no list.
+    """
+    sums = folder / SUMS_FILE
+    if not sums.is_file():
+        raise _refused(entry, en=f"{sums} is missing; install the package again", ja=f"{sums}がありません。パッケージを入れ直してください")
+    for line in sums.read_text(encoding="utf-8").splitlines():
+        if not line.strip():
+            continue
+        wanted, _, name = line.partition(" ")
+        name = name.lstrip(" *")
+        file = folder / name
+        found = hash_file(file) if file.is_file() else "missing"
+        if found != wanted:
+            raise _refused(
+                entry,
+                en=f"the file {name} is damaged: its SHA-256 should be {wanted} but is {found}. Install the package again",
+                ja=f"ファイル{name}が壊れています：SHA-256は{wanted}のはずですが{found}です。パッケージを入れ直してください",
+            )
+
+
+def hash_file(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(folder: Path) -> str:
+    """A name for the weights in a folder that no hub gave one: `sha256:` and 16 digits.
+
+    Over the checksum list where there is one, else over configuration, sizes and the first and last megabyte of each
+    weight file, so that a folder of many gigabytes does not have to be read in full.
+    """
+    digest = hashlib.sha256()
+    if (folder / SUMS_FILE).is_file():
+        digest.update((folder / SUMS_FILE).read_bytes())
+        return f"sha256:{digest.hexdigest()[:16]}"
+    digest.update((folder / "config.json").read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_FINGERPRINT_BYTES))
+            stream.seek(max(0, size - _FINGERPRINT_BYTES))
+            digest.update(stream.read())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def choose_device() -> str:
+    """`cuda` where there is such an accelerator, `mps` on an Apple one, else `cpu`."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def choose_dtype(entry: ModelEntry, device: str) -> str:
+    """The number format: the entry's, else bfloat16 where the hardware is fast at it, else float16 (GPU) or float32 (CPU).
+
+    A CPU without bfloat16 instructions computes it some thirty times slower than float32.
+    """
+    import torch
+
+    if entry.dtype != "auto":
+        return entry.dtype
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if device == "mps":
+        return "float16"
+    return "bfloat16" if has_fast_bfloat16() else "float32"
+
+
+def _check_files(entry: ModelEntry, folder: Path, settings: Settings) -> None:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise _refused(entry, en=f"{folder} holds no config.json", ja=f"{folder}にconfig.jsonがありません")
+    if not any(folder.glob("*.safetensors")):
+        raise _refused(
+            entry,
+            en=f"{folder} holds no .safetensors weights; other formats can run code and are not loaded",
+            ja=f"{folder}に.safetensorsの重みがありません。他の形式はコードを実行できるため読み込みません",
+        )
+    wants_code = "auto_map" in json.loads(config.read_text(encoding="utf-8"))
+    if (wants_code and not _may_run_code(entry, settings)) or (entry.trust_remote_code and not settings.allow_remote_code):
+        raise _refused(
+            entry,
+            en="it wants to run code of its own; the administrator can allow that with LLMOPS_ALLOW_REMOTE_CODE=1 and trust_remote_code in its entry",
+            ja="独自のコードの実行が必要です。管理者はLLMOPS_ALLOW_REMOTE_CODE=1とエントリのtrust_remote_codeで許可できます",
+        )
+
+
+def _may_run_code(entry: ModelEntry, settings: Settings) -> bool:
+    return entry.trust_remote_code and settings.allow_remote_code
+
+
+def _read_weights(entry: ModelEntry, folder: Path, settings: Settings, *, dtype: str) -> PreTrainedModel:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as bars
+
+    bars.disable_progress_bar()
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=_may_run_code(entry, settings),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are named in the report, and refused below
+        )
+    except KitError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise _refused(entry, en=f"its weights could not be read: {reason}", ja=f"重みを読み込めません：{reason}") from error
+    wrong = [_tensor_name(item) for kind in ("missing_keys", "mismatched_keys") for item in sorted(report.get(kind) or (), key=str)]
+    if wrong:
+        shown = ", ".join(wrong[:3]) + (" …" if len(wrong) > 3 else "")
+        raise _refused(
+            entry,
+            en=f"{len(wrong)} tensors are missing or of the wrong shape: {shown}",
+            ja=f"{len(wrong)}個のテンソルが無いか形が違います：{shown}",
+        )
+    return model
+
+
+def _tensor_name(item: str | tuple[str, object, object]) -> str:
+    """A tensor of the load report: its name, and for a mismatch the shape in the file and the shape it should have."""
+    return item if isinstance(item, str) else f"{item[0]} {tuple(item[1])} ≠ {tuple(item[2])}"  # type: ignore[arg-type]
+
+
+def _check_finite(entry: ModelEntry, model: torch.nn.Module) -> None:
+    import torch
+
+    for name, tensor in model.named_parameters():
+        if not bool(torch.isfinite(tensor.detach().sum(dtype=torch.float32))) and not bool(torch.isfinite(tensor).all()):
+            raise _refused(entry, en=f"the tensor {name} holds values that are not finite (NaN)", ja=f"テンソル{name}に有限でない値（NaN）があります")
+
+
+def _refused(entry: ModelEntry, *, en: str, ja: str) -> ModelRefused:
+    return ModelRefused(en=f"The model “{entry.id}” was refused: {en}.", ja=f"モデル「{entry.id}」は使えません：{ja}。", model=entry.id, reason=en)

@@ -1,0 +1,188 @@
+"""The W&B projection of the store: a view that can be read, synced, and made again from the store at any time.
+
+    kit.tracking.sync()                             write everything that waits, and close the file
+    read_table(kit.tracking.folder, "runs")         the table as W&B holds it
+
+The only package with wandb in it, which is imported when there is something to send and not before.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmops_kit.errors import KitError
+from llmops_kit.settings import Settings
+from llmops_kit.tracking.offline import read_table as read_table
+from llmops_kit.tracking.relay import Outbox, Relay
+from llmops_kit.types import OutboxItem
+
+__all__ = ["SyncReport", "Tracking", "TrackingStatus", "read_table"]
+_log = logging.getLogger(__name__)
+_POLL_S = 2.0
+_LONGEST_PAUSE_S = 30.0
+_LONGEST_RETRY_S = 60.0
+_CLOSE_S = 5.0
+
+
+@dataclass(frozen=True)
+class TrackingStatus:
+    """Where the projection stands: rows `sent` and `waiting`, the last `fault`, and the folder W&B writes to.
+
+    `mode` is what really happens: `offline`, `online` (asked for and a key is there) or `disabled`.
+    """
+
+    mode: str
+    sent: int
+    waiting: int
+    fault: KitError | None
+    folder: Path | None
+    running: bool
+
+    @property
+    def last_error(self) -> str | None:
+        """What went wrong last, in English (`fault.text` knows Japanese); None since it went right again."""
+        return self.fault.text("en") if self.fault else None
+
+    def _repr_markdown_(self) -> str:
+        error = f" · **{self.last_error}**" if self.last_error else ""
+        return f"W&B {self.mode} · 送信済み / sent {self.sent} · 待機中 / waiting {self.waiting} · `{self.folder}`{error}"
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What one `sync` or `rebuild` did: rows `sent` now, of them `found_missing` (sent before, but not in the file), rows still `waiting`."""
+
+    sent: int
+    found_missing: int
+    waiting: int
+    folder: Path | None
+    error: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether W&B now holds every row of the store."""
+        return self.error is None and self.waiting == 0
+
+    def _repr_markdown_(self) -> str:
+        error = f" · **{self.error}**" if self.error else ""
+        return f"W&B · 送信 / sent {self.sent} · 再送 / found missing {self.found_missing} · 待機中 / waiting {self.waiting} · `{self.folder}`{error}"
+
+
+class Tracking:
+    """The W&B tables made from the store. Safe to share between threads; no method raises for what W&B does.
+
+    Building it imports nothing and starts nothing. `start` sends in the background; `sync` works without it. With
+    `wandb_mode="disabled"` every method is there and does nothing.
+    """
+
+    def __init__(self, store: Outbox, settings: Settings) -> None:
+        self._store = store
+        self._enabled = settings.wandb_mode != "disabled"
+        self._relay = Relay(store, settings)
+        self._sending = threading.RLock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._fault: KitError | None = None
+        self._failures = 0
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder W&B's run folders are in; None when disabled."""
+        return self._relay.folder if self._enabled else None
+
+    def start(self) -> None:
+        """Begin to send in the background. Calling it again changes nothing."""
+        if self._enabled and (self._thread is None or not self._thread.is_alive()):
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._send_forever, name="wandb-relay", daemon=True)
+            self._thread.start()
+
+    def status(self) -> TrackingStatus:
+        """How much is sent and how much waits. Raises `WorkspaceError` where the store cannot be read."""
+        waiting = self._store.count(OutboxItem, sent_at=None)
+        return TrackingStatus(
+            mode=self._relay.mode if self._enabled else "disabled",
+            sent=self._store.count(OutboxItem) - waiting,
+            waiting=waiting,
+            fault=self._fault,
+            folder=self.folder,
+            running=self._thread is not None and self._thread.is_alive(),
+        )
+
+    def sync(self) -> SyncReport:
+        """Send everything that waits, close the file, read it back, and send again what is missing. Blocks until done."""
+        sent, before = 0, self._relay.found_missing
+        if self._enabled:
+            with self._attempt():
+                sent = self._relay.send()
+                self._relay.finish()
+                self._relay.check()
+                sent += self._relay.send()
+                self._relay.finish()
+        return self._report(sent, self._relay.found_missing - before)
+
+    def rebuild(self) -> SyncReport:
+        """Write a fresh W&B run from the store alone; the folders there were are kept in `replaced`. Blocks until done."""
+        sent = 0
+        if self._enabled:
+            with self._attempt():
+                sent = self._relay.rebuild()
+        return self._report(sent, 0)
+
+    def close(self) -> None:
+        """Send what waits and close the file, within a few seconds; what is left waits for the next start. Never raises."""
+        self._stopping.set()
+        started, self._thread = self._thread, None
+        give_up = time.monotonic() + _CLOSE_S
+        if started is not None:
+            started.join(_CLOSE_S)
+        if not self._sending.acquire(timeout=max(0.1, give_up - time.monotonic())):
+            return
+        try:
+            with self._attempt(release=True):
+                # A server that was not reached so far would hold up the end; the rows wait for the next start.
+                if self._relay.is_open or (started is not None and self._relay.mode == "offline" and self._relay.pending()):
+                    self._relay.send(give_up)
+                self._relay.finish()
+        finally:
+            self._sending.release()
+
+    def _send_forever(self) -> None:
+        while not self._stopping.wait(self._pause_s()):
+            with self._attempt(release=False):
+                if self._relay.pending():
+                    self._relay.send(time.monotonic() + _POLL_S)
+
+    def _pause_s(self) -> float:
+        """Seconds to the next look: longer after failures, and as a run's table grows, since each step repeats its past."""
+        if self._failures:
+            return min(_LONGEST_RETRY_S, _POLL_S * 2.0**self._failures)
+        return min(_LONGEST_PAUSE_S, _POLL_S + self._relay.increments / 4)
+
+    @contextmanager
+    def _attempt(self, *, release: bool | None = None) -> Iterator[None]:
+        """Run one attempt to send, alone; what goes wrong is remembered for `status` and raised to nobody."""
+        with self._sending:
+            try:
+                yield
+            except KitError as fault:
+                self._failures += 1
+                if self._fault is None or str(self._fault) != str(fault):
+                    _log.warning("%s", fault.text("en"))
+                self._fault = fault
+            else:
+                self._failures, self._fault = 0, None
+            finally:
+                background = self._thread is not None and self._thread.is_alive()
+                if release or (release is None and not background):
+                    self._relay.release()
+
+    def _report(self, sent: int, found_missing: int) -> SyncReport:
+        waiting = self._store.count(OutboxItem, sent_at=None) if self._enabled else 0
+        return SyncReport(sent, found_missing, waiting, self.folder, self._fault.text("en") if self._fault else None)

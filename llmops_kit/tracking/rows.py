@@ -1,0 +1,158 @@
+"""What a row of each W&B table holds: the fixed columns, and how records become rows.
+
+Column names are those of the row schema shared by W&B's own courses and the OpenTelemetry GenAI words; times are
+milliseconds (`_ms`), money is US dollars (`_usd`), structured values are JSON text with Japanese readable. The first
+column is the identity of the row, by which a reader removes what was sent twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from llmops_kit.types import Grid, Run
+
+RUN_COLUMNS: Mapping[str, type] = {
+    "run_id": str,
+    "created_at": str,
+    "participant": str,
+    "app": str,
+    "prompt_template_id": str,
+    "prompt_template_version": int,
+    "system_prompt": str,
+    "prompt": str,
+    "prompt_sha256": str,
+    "variables": str,
+    "messages": str,
+    "contexts": str,
+    "model_requested": str,
+    "model_revision": str,
+    "adapter": str,
+    "temperature": float,
+    "top_p": float,
+    "max_tokens": int,
+    "repetition_penalty": float,
+    "stop": str,
+    "seed": int,
+    "params": str,
+    "output": str,
+    "finish_reason": str,
+    "error": str,
+    "input_tokens": int,
+    "output_tokens": int,
+    "ttft_ms": float,
+    "latency_ms": float,
+    "cost_usd": float,
+    "flags": str,
+}
+GRID_COLUMNS: Mapping[str, type] = {"grid_id": str, "created_at": str, "participant": str, "table": str, "spec": str}
+_CELL_COLUMNS = (
+    *("run_id", "prompt_template_id", "prompt_template_version", "model_requested", "params", "variables"),
+    *("output", "finish_reason", "error", "input_tokens", "output_tokens", "ttft_ms", "latency_ms", "cost_usd", "created_at"),
+)
+CELL_COLUMNS: Mapping[str, type] = {name: RUN_COLUMNS[name] for name in _CELL_COLUMNS}
+_SECRET = re.compile(r"api_?key|secret|password|authorization|credential", re.IGNORECASE)
+
+
+def choose_columns(table: str) -> Mapping[str, type]:
+    """The columns of a table, in order, with the type of each (every one may be empty)."""
+    return {"runs": RUN_COLUMNS, "grids": GRID_COLUMNS}.get(table, CELL_COLUMNS)
+
+
+def name_tables(app: str) -> tuple[str, ...]:
+    """The tables a run goes to: `runs`, and for a cell of a grid (`app` is `grid:<id>`) its grid's own, too."""
+    door, _, grid = app.partition(":")
+    return ("runs", name_grid_table(grid)) if door == "grid" and grid else ("runs",)
+
+
+def name_grid_table(grid: str) -> str:
+    """`grid_<short id>`: the name of a grid's table. The end of the id is taken: the beginning of a UUIDv7 is its time."""
+    return "grid_" + re.sub(r"[^0-9A-Za-z]", "", grid)[-12:]
+
+
+def make_rows(record: Run | Grid) -> dict[str, list[Any]]:
+    """The rows a record becomes, by table."""
+    if isinstance(record, Grid):
+        row = {
+            "grid_id": record.id,
+            "created_at": record.created_at.isoformat(),
+            "participant": record.participant,
+            "table": name_grid_table(record.id),
+            "spec": _json(record.spec),
+        }
+        return {"grids": _ordered(row, "grids")}
+    values = _run_values(record)
+    return {table: _ordered(values, table) for table in name_tables(record.app)}
+
+
+def _run_values(run: Run) -> dict[str, Any]:
+    params = {name: value for name, value in run.params.items() if not _SECRET.search(name)}
+    return {
+        "run_id": run.id,
+        "created_at": run.created_at.isoformat(),
+        "participant": run.participant,
+        "app": run.app,
+        "prompt_template_id": run.prompt_name,
+        "prompt_template_version": run.prompt_version,
+        "system_prompt": _said(run, {"system"}),
+        "prompt": _said(run, {"user", "assistant"}),
+        "prompt_sha256": run.prompt_sha256,
+        "variables": _json(run.variables),
+        "messages": _json(run.messages),
+        "contexts": _json(run.sources),
+        "model_requested": run.model,
+        "model_revision": run.model_revision,
+        "adapter": run.adapter,
+        "stop": None if params.get("stop") is None else _json(params["stop"]),
+        **{name: params.get(name) for name in ("temperature", "top_p", "max_tokens", "repetition_penalty", "seed")},
+        "params": _json(params),
+        "output": run.output,
+        "finish_reason": run.finish_reason,
+        "error": run.error,
+        "input_tokens": run.input_tokens,
+        "output_tokens": run.output_tokens,
+        "ttft_ms": _milliseconds(run.ttft_s),
+        "latency_ms": _milliseconds(run.latency_s),
+        "cost_usd": run.cost,
+        "flags": _json(run.flags),
+    }
+
+
+def _ordered(values: Mapping[str, Any], table: str) -> list[Any]:
+    return [_fitting(values[name], kind) for name, kind in choose_columns(table).items()]
+
+
+def _fitting(value: Any, kind: type) -> Any:
+    """`value` as its column's type, None where it has none: W&B refuses a whole batch for one cell of another type."""
+    if value is None:
+        return None
+    if kind is str:
+        return str(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return kind(value)
+
+
+def _said(run: Run, roles: Iterable[str]) -> str | None:
+    texts = [turn.content for turn in run.messages if turn.role in roles]
+    return "\n\n".join(texts) if texts else None
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)

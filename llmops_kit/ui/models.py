@@ -1,0 +1,179 @@
+"""The model panel: what can answer, what it still needs, and the buttons that get it there."""
+
+from __future__ import annotations
+
+import html
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from llmops_kit.ui.code import models_code
+from llmops_kit.ui.events import BATCH, QUICK
+from llmops_kit.ui.files import progress_bar
+from llmops_kit.ui.text import Language, label, language_of, say, shown_errors
+
+if TYPE_CHECKING:
+    from llmops_kit.kit import Kit
+    from llmops_kit.models.download import DownloadProgress
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What the top bar needs of the panel."""
+
+    group: gr.Group
+    table: gr.Dataframe
+    memory: gr.Markdown
+    chosen: gr.Dropdown
+
+
+def build(kit: Kit, keys: gr.State, pickers: list[gr.Dropdown]) -> Panel:
+    """Lay out the panel, hidden at first, and wire its events. `pickers` are the model choosers that follow the catalogue."""
+    with gr.Group(visible=False, elem_id="model-panel") as panel, gr.Column(elem_classes="padded"):
+        gr.Markdown(label("models.intro"), elem_classes="quiet")
+        table = gr.Dataframe(interactive=False, show_label=False, max_height=300, wrap=True, show_search="search", elem_id="models-table")
+        memory = gr.Markdown(elem_classes="quiet", elem_id="models-memory")
+        with gr.Row():
+            with gr.Column(min_width=260):
+                chosen = gr.Dropdown([], label=label("models.choose"), elem_id="models-choose", interactive=True)
+                with gr.Row(elem_classes="buttons"):
+                    download = gr.Button(label("models.download"), size="sm", elem_id="models-download")
+                    cancel = gr.Button(label("models.cancel"), size="sm")
+                    check = gr.Button(label("models.check"), size="sm", elem_id="models-check")
+                progress = gr.HTML(elem_id="models-progress")
+            with gr.Column(min_width=260):
+                key = gr.Textbox(type="password", label=label("models.key"), info=label("models.key_info"), elem_id="models-key")
+                use = gr.Button(label("models.key_set"), size="sm", elem_id="models-use-key")
+            with gr.Column(min_width=260):
+                add_id = gr.Textbox(label=label("models.add_id"), elem_id="models-add-id")
+                add_url = gr.Textbox(label=label("models.add_url"), elem_id="models-add-url")
+                add_model = gr.Textbox(label=label("models.add_model"), elem_id="models-add-model")
+                add = gr.Button(label("models.add_button"), size="sm", elem_id="models-add")
+        with gr.Accordion(label("playground.code"), open=False):
+            gr.Code(models_code(kit.settings.workspace), language="python", interactive=False, show_label=False, show_line_numbers=False)
+
+    def on_use(request: gr.Request, *, chosen: str, key: str, keys: dict[str, str]) -> tuple[dict[str, str], str, Any]:
+        # A changed copy: the session's dictionary is replaced, never shared.
+        changed = {name: value for name, value in keys.items() if name != chosen} | ({chosen: key.strip()} if key.strip() else {})
+        gr.Info(say("models.key_used" if key.strip() else "models.key_cleared", language_of(request), name=chosen))
+        return changed, "", catalogue_table(kit, language_of(request), changed)
+
+    def on_add(request: gr.Request, *, add_id: str, add_url: str, add_model: str, keys: dict[str, str]) -> list[Any]:
+        with shown_errors(request):
+            kit.models.add(add_id.strip(), provider="openai", base_url=add_url.strip(), model=add_model.strip() or add_id.strip())
+        gr.Info(say("models.added", language_of(request), id=add_id))
+        return [*refresh(kit, language_of(request), keys), *picker_updates(kit, len(pickers) + 1)]
+
+    def on_check(request: gr.Request, *, chosen: str, keys: dict[str, str]) -> str:
+        with shown_errors(request):
+            result = kit.models.check(chosen, api_key=keys.get(chosen))
+        language = language_of(request)
+        verdict = say("models.check_ok" if result.passed else "models.check_bad", language, detail=result.text(language))
+        wrong = "".join(f"<li>{html.escape(difference.line())}</li>" for difference in result.differences)
+        return f"<p>{html.escape(verdict)}</p><ul>{wrong}</ul>"
+
+    def on_refresh(request: gr.Request, *, keys: dict[str, str]) -> list[Any]:
+        return refresh(kit, language_of(request), keys)
+
+    use.click(on_use, inputs_kwargs={"chosen": chosen, "key": key, "keys": keys}, outputs=[keys, key, table], api_name="use_key", **QUICK)
+    add.click(
+        on_add,
+        inputs_kwargs={"add_id": add_id, "add_url": add_url, "add_model": add_model, "keys": keys},
+        outputs=[table, memory, chosen, *pickers],
+        api_name="add_model",
+        **QUICK,
+    )
+    check.click(on_check, inputs_kwargs={"chosen": chosen, "keys": keys}, outputs=[progress], api_name="check_model", **QUICK)
+    fetching = download.click(_on_download(kit), inputs_kwargs={"chosen": chosen}, outputs=[progress], api_name="download_model", **BATCH)
+    fetching.then(on_refresh, inputs_kwargs={"keys": keys}, outputs=[table, memory], api_name="refresh_models", **QUICK)
+    cancel.click(lambda: None, cancels=[fetching], api_name="cancel_download", **QUICK)
+    return Panel(panel, table, memory, chosen)
+
+
+def refresh(kit: Kit, language: Language, keys: dict[str, str]) -> list[Any]:
+    """Updates of the table and of the memory line."""
+    loaded = kit.models.loaded()
+    models = " · ".join(f"{each.id} {each.memory_mb:.0f} MB ({each.device}, {each.dtype})" for each in loaded)
+    return [catalogue_table(kit, language, keys), say("models.loaded", language, models=models) if loaded else say("models.nothing_loaded", language)]
+
+
+def picker_updates(kit: Kit, count: int) -> list[Any]:
+    """The same list of models for every chooser."""
+    return [gr.Dropdown(choices=[entry.id for entry in kit.models.entries()]) for _ in range(count)]
+
+
+def catalogue_table(kit: Kit, language: Language, keys: dict[str, str]) -> Any:
+    """The catalogue as people read it: name, state in words, sizes with units."""
+    import pandas as pd
+
+    table = kit.models.table(language)
+    states = [
+        kit.models.state(id, api_key=keys[id]).text(language) if id in keys else state for id, state in zip(table["id"], table["state_text"], strict=True)
+    ]
+    shown: dict[str, Any] = {
+        "id": table["id"],
+        "state": states,
+        "name": table["name"],
+        "size": [_amount(value, "MB", 0) for value in table["size_mb"]],
+        "memory": [_amount(value, "GB", 1) for value in table["memory_gb"]],
+        "context": [_amount(value, "", 0) for value in table["context_tokens"]],
+        "licence": table["licence"].fillna("–"),
+    }
+    return pd.DataFrame({say(f"models.{name}", language): values for name, values in shown.items()})
+
+
+def _amount(value: float | None, unit: str, digits: int) -> str:
+    return f"{value:,.{digits}f} {unit}".strip() if value is not None and value == value else "–"
+
+
+def time_left(seconds: float | None, language: Language) -> str:
+    """Seconds in the words of a clock: 45 s, 3 min 20 s, 2 h 5 min."""
+    if seconds is None:
+        return "?"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return say("time.seconds", language, s=whole)
+    if whole < 3600:
+        return say("time.minutes", language, m=whole // 60, s=whole % 60)
+    return say("time.hours", language, h=whole // 3600, m=whole % 3600 // 60)
+
+
+def _on_download(kit: Kit) -> Any:
+    def on_download(request: gr.Request, *, chosen: str) -> Iterator[str]:
+        language, cancel, seen = language_of(request), threading.Event(), _Seen()
+        worker = threading.Thread(target=seen.fetch, args=(kit, chosen, cancel), daemon=True)
+        worker.start()
+        try:
+            while worker.is_alive():
+                worker.join(0.5)
+                if (step := seen.step) is not None:
+                    facts = {"done": f"{step.done_mb:,.0f}", "total": f"{step.total_mb:,.0f}", "left": time_left(step.seconds_left, language)}
+                    yield progress_bar(int(step.done_mb), int(step.total_mb), say("models.downloading", language, **facts))
+        finally:
+            cancel.set()
+        with shown_errors(request):
+            if seen.error is not None:
+                raise seen.error
+        yield progress_bar(1, 1, say("models.downloaded", language, id=chosen))
+
+    return on_download
+
+
+class _Seen:
+    """What a download thread has reported so far."""
+
+    def __init__(self) -> None:
+        self.step: DownloadProgress | None = None
+        self.error: BaseException | None = None
+
+    def fetch(self, kit: Kit, model: str, cancel: threading.Event) -> None:
+        try:
+            kit.models.download(model, progress=self.report, cancel=cancel)
+        except BaseException as error:  # noqa: BLE001 - carried to the thread that watches, which raises it
+            self.error = error
+
+    def report(self, step: DownloadProgress) -> None:
+        self.step = step

@@ -1,0 +1,112 @@
+"""The Versions tab: a prompt as a plain file, its versions, their differences, and the labels that move."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from llmops_kit.prompts import parse
+from llmops_kit.ui.code import version_code
+from llmops_kit.ui.events import QUICK
+from llmops_kit.ui.files import offer
+from llmops_kit.ui.form import FIRST_PROMPT
+from llmops_kit.ui.text import Language, label, language_of, say, shown_errors
+
+if TYPE_CHECKING:
+    from llmops_kit.kit import Kit
+
+
+def build(kit: Kit, tab: gr.Tab) -> None:
+    """Lay out the tab and wire its events; call inside an open `gr.Tab`."""
+    gr.Markdown(label("versions.intro"), elem_classes="quiet")
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            name = gr.Dropdown([], label=label("versions.prompt"), elem_id="versions-name", interactive=True)
+            version = gr.Dropdown([], label=label("versions.version"), elem_id="versions-version", interactive=True)
+            mark = gr.Dropdown(["staging", "production"], value="production", allow_custom_value=True, label=label("versions.label"), elem_id="versions-label")
+            move = gr.Button(label("versions.move"), elem_id="versions-move")
+            download = gr.DownloadButton(label("versions.download"), elem_id="versions-download")
+        with gr.Column(scale=3, min_width=320):
+            text = gr.Textbox(lines=14, max_lines=30, label=label("versions.text"), elem_id="versions-text", elem_classes="file")
+            with gr.Row():
+                message = gr.Textbox(label=label("versions.message"), scale=3, elem_id="versions-message")
+                save = gr.Button(label("versions.save"), variant="primary", elem_id="versions-save")
+    with gr.Row():
+        old = gr.Dropdown([], label=label("versions.old"), elem_id="versions-old", interactive=True)
+        new = gr.Dropdown([], label=label("versions.new"), elem_id="versions-new", interactive=True)
+    diff = gr.HTML(elem_id="versions-diff", label=label("versions.diff"))
+    with gr.Accordion(label("versions.list"), open=False):
+        table = gr.Dataframe(interactive=False, show_label=False, max_height=360)
+    with gr.Accordion(label("playground.code"), open=False):
+        code = gr.Code(language="python", interactive=False, show_label=False, show_line_numbers=False)
+    shown = [name, version, text, download, old, new, diff, code]
+
+    def on_show(request: gr.Request, *, name: str | None, version: str | None) -> list[Any]:
+        with shown_errors(request):
+            return _show(kit, name, version, language_of(request))
+
+    def on_open(request: gr.Request, *, name: str | None) -> list[Any]:
+        with shown_errors(request):
+            return [*_show(kit, name, None, language_of(request)), _table(kit, language_of(request))]
+
+    def on_save(request: gr.Request, *, text: str, message: str) -> list[Any]:
+        with shown_errors(request):
+            saved = kit.prompts.save(parse(text), message=message, author=request.username or "local")
+            gr.Info(say("playground.saved", language_of(request), name=saved.name, version=saved.version))
+            return _show(kit, saved.name, None, language_of(request))
+
+    def on_move(request: gr.Request, *, name: str, version: str, mark: str) -> list[Any]:
+        with shown_errors(request):
+            number = _number(version)
+            kit.prompts.label(name, number, mark, author=request.username or "local")
+            gr.Info(say("versions.moved", language_of(request), name=name, version=number, label=mark))
+            return _show(kit, name, version, language_of(request))
+
+    def on_diff(request: gr.Request, *, name: str, old: str, new: str) -> tuple[str, str]:
+        with shown_errors(request):
+            return _diff(kit, name, old, new, language_of(request)), version_code(kit.settings.workspace, name, str(_number(old)), str(_number(new)))
+
+    tab.select(on_open, inputs_kwargs={"name": name}, outputs=[*shown, table], api_name="open_versions", **QUICK)
+    name.input(on_open, inputs_kwargs={"name": name}, outputs=[*shown, table], api_name="show_versions", **QUICK)
+    version.input(on_show, inputs_kwargs={"name": name, "version": version}, outputs=shown, api_name="show_version", **QUICK)
+    save.click(on_save, inputs_kwargs={"text": text, "message": message}, outputs=shown, api_name="save_version", **QUICK)
+    move.click(on_move, inputs_kwargs={"name": name, "version": version, "mark": mark}, outputs=shown, api_name="move_label", **QUICK)
+    gr.on([old.input, new.input], on_diff, inputs_kwargs={"name": name, "old": old, "new": new}, outputs=[diff, code], api_name="diff_versions", **QUICK)
+
+
+def _show(kit: Kit, name: str | None, version: str | None, language: Language) -> list[Any]:
+    names = kit.prompts.names()
+    name = name if name in names else FIRST_PROMPT if FIRST_PROMPT in names else names[0]
+    saved = sorted(kit.prompts.versions(name), key=lambda each: -each.version)
+    marks = [
+        f"{each.version}" + "".join(f" · {mark}" for mark in each.labels if mark != "latest") + (f" · {each.message}" if each.message else "") for each in saved
+    ]
+    newest = next((mark for mark in marks if version and _number(mark) == _number(version)), marks[0])
+    older = marks[min(marks.index(newest) + 1, len(marks) - 1)]
+    prompt = kit.prompts.get(name, version=_number(newest))
+    return [
+        gr.Dropdown(choices=names, value=name),
+        gr.Dropdown(choices=marks, value=newest),
+        prompt.text,
+        gr.DownloadButton(value=offer(f"{name}-v{prompt.version}.md", prompt.text.encode())),
+        gr.Dropdown(choices=marks, value=older),
+        gr.Dropdown(choices=marks, value=newest),
+        _diff(kit, name, older, newest, language),
+        version_code(kit.settings.workspace, name, str(_number(older)), str(_number(newest))),
+    ]
+
+
+def _number(mark: str | int) -> int:
+    return int(str(mark).split(" ")[0])
+
+
+def _diff(kit: Kit, name: str, old: str, new: str, language: Language) -> str:
+    if _number(old) == _number(new):
+        return f"<p class='quiet'>{say('versions.same', language)}</p>"
+    return str(kit.prompts.diff(name, _number(old), _number(new))._repr_html_())
+
+
+def _table(kit: Kit, language: Language) -> Any:
+    table = kit.prompts.table()
+    return table.drop(columns=[column for column in table.columns if column == f"description_{'en' if language == 'ja' else 'ja'}"])
