@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmops_kit.kit import Kit
@@ -41,7 +41,7 @@ def show_app(kit: Kit, *, port: int = 0, height: int = 900) -> InlineApp:
     from llmops_kit.ui.mount import mount
     from llmops_kit.web import server, service
 
-    page = {"theme": ui.theme(), "css": ui.CSS, "head": ui.HEAD, "i18n": ui.translations()}
+    page: dict[str, Any] = {"theme": ui.theme(), "css": ui.CSS, "head": ui.HEAD, "i18n": ui.translations()}
     app = service.build_app(kit, ui.build(kit), mount=mount, frame_ancestors=_FRAMES, **page)
     stack = ExitStack()
     url = stack.enter_context(server.serving(app, port=port))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Language = Literal["auto", "ja", "en"]
 
@@ -28,7 +29,7 @@ class Settings(BaseSettings):
     port: int = Field(7860, ge=1, le=65535, description="port the app listens on")
     language: Language = Field("auto", description="language of the app; auto follows the browser")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much the log says")
-    allowed_hosts: tuple[str, ...] = Field((), description="host names the app answers to besides localhost")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field((), description="host names the app answers to besides localhost, with commas between")
     allow_remote_code: bool = Field(False, description="administrator only: let hub models run their own code")
     offline: bool = Field(True, description="True: hub models must already be on disk; False: they may be downloaded")
     hub_cache: Path | None = Field(None, description="folder of downloaded models; default: the hub client's own")
@@ -40,11 +41,24 @@ class Settings(BaseSettings):
     wandb_base_url: str | None = Field(None, description="address of a W&B server of one's own; only used when wandb_mode is online")
     request_timeout_s: float = Field(60.0, gt=0, description="seconds a model server may stay silent")
     connect_timeout_s: float = Field(5.0, gt=0, description="seconds to reach a model server")
+    preload: bool = Field(True, description="load the default model soon after the first page opened")
     local_threads: int = Field(0, ge=0, description="CPU threads for local models; 0: as many as there are cores")
     drain_s: float = Field(20.0, ge=0, description="seconds running answers may finish in after a stop signal")
     max_upload_mb: float = Field(25.0, gt=0, description="largest upload, in megabytes")
     max_request_mb: float = Field(8.0, gt=0, description="largest request that is no upload, in megabytes")
     max_prompt_chars: int = Field(2_000_000, gt=0, description="longest prompt accepted, in characters")
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, given: object) -> object:
+        return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if odd := [name for name in names if not re.fullmatch(r"[A-Za-z0-9.-]+", name)]:
+            raise ValueError(f"{odd[0]} is no bare host name such as llmops.example.com")
+        return names
 
     @property
     def store_url(self) -> str:

@@ -27,6 +27,7 @@ from llmops_kit.models.local import LocalChat
 from tests.tiny_model import build_tiny_model, load_test_model
 
 START_S = 180.0
+SHORT = {"max_tokens": 12}  # the suite looks at an answer's form, not at its length
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -39,7 +40,7 @@ def local_parameters(tmp_path_factory):
     """The tiny model: starter-lm may answer with nothing at all, which the suite rightly takes for a fault."""
     torch.set_num_threads(1)
     loaded = load_test_model("tiny", tmp_path_factory.mktemp("standard"))
-    return {"entry": loaded.entry, "engine": LocalEngine(loaded)}
+    return {"entry": loaded.entry.model_copy(update={"default_params": SHORT}), "engine": LocalEngine(loaded)}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def served_parameters(tmp_path_factory):
     with (home / "log").open("wb") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
         try:
             wait_until_healthy(f"http://127.0.0.1:{port}/health", server, home / "log")
-            entry = ModelEntry(id="served", provider="openai", model=str(folder), base_url=f"http://127.0.0.1:{port}/v1")
+            entry = ModelEntry(id="served", provider="openai", model=str(folder), base_url=f"http://127.0.0.1:{port}/v1", default_params=SHORT)
             yield {"entry": entry, "request_timeout_s": 120.0}
         finally:
             server.terminate()
@@ -82,6 +83,10 @@ class OurProperties:
     @property
     def chat_model_params(self):
         return self.parameters
+
+    @property
+    def standard_chat_model_params(self):
+        return super().standard_chat_model_params | SHORT
 
     @property
     def supports_model_override(self):

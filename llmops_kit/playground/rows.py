@@ -211,8 +211,8 @@ def _tabulate(numbered: _Numbered, *, file: str, header: bool, max_rows: int) ->
     if not header:
         filled = itertools.chain([(number, first)], filled)
         first = [""] * len(first)
+    check_columns(len(first), file)
     columns = _unique([name.strip() for name in first])
-    check_columns(len(columns), file)
     rows: list[dict[str, str]] = []
     for number, record in filled:
         if any(record[len(columns) :]):

@@ -13,7 +13,7 @@ from llmops_kit.playground.decoding import absent, refused
 
 UNPACKED_MB = 100.0
 MAX_PARTS = 2000
-MAX_TAGS = 4_000_000  # in sheets and shared strings: half a million cells
+MAX_TAGS = 2_500_000  # in sheets and shared strings: ten thousand rows of fifty cells
 _MAX_OTHER_TAGS = 200_000  # in styles and whatever else is in there
 _FORMULA_WITHOUT_RESULT = re.compile(
     rb"<c\b(?![^<>]*\bt=\"str\")[^<>]*>\s{0,99}<f\b[^<>]*(?:/>|>[^<]*</f>)\s{0,99}(?:<v\s{0,9}/>|<v></v>)?\s{0,99}</c>"

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from llmops_kit.errors import InputError, InvalidValue
-from llmops_kit.types import Grid, Prompt
+from llmops_kit.types import Prompt
 from llmops_kit.ui import form
+from llmops_kit.ui.answers import count_cells, find_answers, find_own, list_earlier, offer_files, readable, tell_wandb
 from llmops_kit.ui.code import grid_code
 from llmops_kit.ui.events import BATCH, QUICK
-from llmops_kit.ui.files import offer, progress_bar
+from llmops_kit.ui.files import progress_bar
 from llmops_kit.ui.models import time_left
 from llmops_kit.ui.text import Language, label, language_of, localized, say, shown_errors
 
@@ -99,7 +100,7 @@ def _wire_reading(kit: Kit, parts: _Parts, tab: gr.Tab, more: Any) -> None:
 
     def on_open(request: gr.Request, *, prompts: list[str]) -> list[Any]:
         language = language_of(request)
-        return [gr.Dropdown(choices=form.choices(kit, language), value=prompts or [form.FIRST_PROMPT]), _earlier(kit, request)]
+        return [gr.Dropdown(choices=form.choices(kit, language), value=prompts or [form.FIRST_PROMPT]), list_earlier(kit, request)]
 
     def on_read(request: gr.Request, *, file: str | None, encoding: str, prompts: list[str]) -> list[Any]:
         from llmops_kit.playground.rows import read_rows
@@ -158,29 +159,29 @@ def _wire_running(kit: Kit, parts: _Parts, keys: gr.State, more: Any) -> None:
         from llmops_kit.playground.grid import stream_grid
 
         with shown_errors(request):
-            _own(kit, grid, request)
+            find_own(kit, grid, request)
             steps = stream_grid(kit.playground, kit.store, resume=grid, api_keys=keys)
             yield from _show_steps(kit, steps, language_of(request), gr.skip())
 
     def on_cancel(request: gr.Request, *, grid: str) -> list[Any]:
         if not grid:
             return [gr.skip()] * len(outputs)
-        table = _results(kit, grid)
-        total = _total(kit, grid)
+        table = find_answers(kit, grid)
+        total = count_cells(kit, grid)
         text = say("batch.cancelled", language_of(request), done=len(table), total=total)
-        return [progress_bar(len(table), total, text), readable(table), grid, *_files(table), _wandb(kit, language_of(request)), gr.skip()]
+        return [progress_bar(len(table), total, text), readable(table), grid, *offer_files(table), tell_wandb(kit, language_of(request)), gr.skip()]
 
     def on_open(request: gr.Request, *, earlier: str) -> list[Any]:
         with shown_errors(request):
-            _own(kit, earlier, request)
-            table = _results(kit, earlier)
-        total = _total(kit, earlier)
+            find_own(kit, earlier, request)
+            table = find_answers(kit, earlier)
+        total = count_cells(kit, earlier)
         return [
             progress_bar(len(table), total, f"{len(table)} / {total}"),
             readable(table),
             earlier,
-            *_files(table),
-            _wandb(kit, language_of(request)),
+            *offer_files(table),
+            tell_wandb(kit, language_of(request)),
             gr.skip(),
         ]
 
@@ -203,14 +204,14 @@ def _show_steps(kit: Kit, steps: Iterator[GridStep], language: Language, code: A
         text = say("batch.progress", language, done=here, total=step.total, speed=speed, left=time_left(step.seconds_left, language))
         table = gr.skip()
         if time.monotonic() - drawn > _TABLE_S and here:
-            drawn, table = time.monotonic(), readable(_results(kit, step.grid_id))
+            drawn, table = time.monotonic(), readable(find_answers(kit, step.grid_id))
         yield [progress_bar(here, step.total, text), table, step.grid_id, *skips]
     if step is None:
         return
-    table = _results(kit, step.grid_id)
+    table = find_answers(kit, step.grid_id)
     facts = {"done": step.done, "total": step.total, "failed": step.failed, "seconds": f"{time.monotonic() - started:.1f}"}
     bar = progress_bar(step.done + step.failed, step.total, say("batch.finished", language, **facts))
-    yield [bar, readable(table), step.grid_id, *_files(table), _wandb(kit, language), code]
+    yield [bar, readable(table), step.grid_id, *offer_files(table), tell_wandb(kit, language), code]
 
 
 def read_numbers(text: str) -> list[float]:
@@ -265,51 +266,3 @@ def _sample_rows(kit: Kit, prompts: list[str]) -> Any:
     for language in ("ja", "en"):
         rows.append({variable.name: localized(variable.example, language) or str(variable.default or "") for variable in prompt.variables})
     return RowTable(file="sample.csv", format="csv", columns=tuple(variable.name for variable in prompt.variables), rows=tuple(rows), encoding="utf-8")
-
-
-def _results(kit: Kit, grid: str) -> Any:
-    from llmops_kit.playground.grid import grid_table
-
-    return grid_table(kit.store, grid)
-
-
-def readable(table: Any) -> Any:
-    """The columns a person reads first: where the row came from, what was said, how it went. Ids stay in the downloads."""
-    first = ["row", "prompt_name", "model"]
-    last = ["output", "schema_ok", "error", "finish_reason", "output_tokens", "latency_s"]
-    hidden = {"grid_id", "run_id", "prompt_version", "input_tokens", "ttft_s", "cost", "repeat"}
-    middle = [name for name in table.columns if name not in {*first, *last, *hidden} and table[name].nunique(dropna=False) > 1]
-    kept = [name for name in (*first, *last) if name in table.columns and not (name in ("schema_ok", "error") and table[name].isna().all())]
-    return table[[*kept, *middle]]
-
-
-def _total(kit: Kit, grid: str) -> int:
-    from llmops_kit.playground.results import load_grid
-
-    return load_grid(kit.store, grid)[1].total
-
-
-def _files(table: Any) -> list[Any]:
-    from llmops_kit.playground import export
-
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    kinds = (("csv", export.to_csv), ("xlsx", export.to_xlsx), ("jsonl", export.to_jsonl))
-    return [gr.DownloadButton(value=offer(f"answers-{stamp}.{kind}", write(table))) for kind, write in kinds]
-
-
-def _wandb(kit: Kit, language: Language) -> str:
-    return say("batch.wandb", language, folder=kit.tracking.status().folder)
-
-
-def _own(kit: Kit, grid: str, request: gr.Request) -> Grid:
-    """The grid, if it is this person's."""
-    found = kit.store.get(Grid, grid) if grid else None
-    if found is None or found.participant != (request.username or "local"):
-        raise InputError(en=say("batch.no_rows", "en"), ja=say("batch.no_rows", "ja"))
-    return found
-
-
-def _earlier(kit: Kit, request: gr.Request) -> Any:
-    grids = kit.store.find(Grid, participant=request.username or "local", limit=20)
-    names = [(f"{each.created_at:%Y-%m-%d %H:%M:%S} · {', '.join(prompt['name'] for prompt in each.spec['prompts'])}", each.id) for each in grids]
-    return gr.Dropdown(choices=names, value=names[0][1] if names else None)

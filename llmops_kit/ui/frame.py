@@ -9,7 +9,7 @@ import gradio as gr
 
 from llmops_kit.ui import batch, form, history, models, playground, versions
 from llmops_kit.ui.events import QUICK
-from llmops_kit.ui.text import LANGUAGE_COOKIE, Language, label, language_of, say
+from llmops_kit.ui.text import Language, label, language_of, say
 
 if TYPE_CHECKING:
     from llmops_kit.kit import Kit
@@ -22,21 +22,7 @@ _SWITCH = """() => fetch("language", {{
 _LOOK_S = 4.0
 """Seconds between two looks at which models are loaded and busy."""
 
-# Gradio translates by navigator.language and forgets its own switch on reload, so the cookie speaks before Gradio starts.
-HEAD = f"""
-<meta name="robots" content="noindex">
-<script>
-(() => {{
-  const chosen = document.cookie.match(/(?:^|; ){LANGUAGE_COOKIE}=(ja|en)/);
-  if (chosen) {{
-    const tag = chosen[1] === "ja" ? "ja-JP" : "en-US";
-    Object.defineProperty(navigator, "language", {{get: () => tag}});
-    Object.defineProperty(navigator, "languages", {{get: () => [tag]}});
-  }}
-  document.documentElement.lang = navigator.language.slice(0, 2);
-}})();
-</script>
-"""
+HEAD = '<meta name="robots" content="noindex">'
 
 CSS = """
 .gradio-container {max-width: 1560px !important; width: 100%; box-sizing: border-box; margin: 0 auto !important; padding: 0 !important}

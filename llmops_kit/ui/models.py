@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Panel:
     """What the top bar needs of the panel."""
 
-    group: gr.Group
+    group: gr.Column
     table: gr.Dataframe
     memory: gr.Markdown
     chosen: gr.Dropdown
@@ -32,7 +32,7 @@ class Panel:
 
 def build(kit: Kit, keys: gr.State, pickers: list[gr.Dropdown]) -> Panel:
     """Lay out the panel, hidden at first, and wire its events. `pickers` are the model choosers that follow the catalogue."""
-    with gr.Group(visible=False, elem_id="model-panel") as panel, gr.Column(elem_classes="padded"):
+    with gr.Column(visible=False, elem_id="model-panel", elem_classes="panel") as panel:
         gr.Markdown(label("models.intro"), elem_classes="quiet")
         table = gr.Dataframe(interactive=False, show_label=False, max_height=300, wrap=True, show_search="search", elem_id="models-table")
         memory = gr.Markdown(elem_classes="quiet", elem_id="models-memory")

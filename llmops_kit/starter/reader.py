@@ -1,0 +1,160 @@
+"""Train, measure and ship starter-reader: `python -m llmops_kit.starter.reader --data DIR`.
+
+Japanese learns from JaQuAD, English from SQuADShifts new_wiki and the extractive half of FairytaleQA; calibration uses
+JaQuAD dev and new_wiki articles kept back. JSQuAD valid and XQuAD are only measured, once, at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+
+from llmops_kit.models.span_ranker import CHECKSUMS, WEIGHTS, SpanRanker, load_rankers
+from llmops_kit.models.units import Floats
+from llmops_kit.starter.corpus import EVALUATION_FILES, LeakFilter, hash_file, read_evaluation
+from llmops_kit.starter.reader_evaluation import calibrate, report, try_out
+from llmops_kit.starter.reader_rows import QuestionRow, count_rarity, drop_leaks, hold_out, make_examples, read_jsquad_rows, read_rows
+from llmops_kit.starter.reader_training import ReaderNetwork, ReaderSize, train
+from llmops_kit.starter.reader_vectors import count_vectors, read_sentences
+
+FILES = {"ja": ("qa/jaquad_train.jsonl.gz",), "en": ("qa/new_wiki.jsonl.gz", "qa/fairy.jsonl.gz")}
+DEVELOPMENT = "qa/jaquad_dev.jsonl.gz"
+VECTOR_TEXTS = "text/kyoto.jsonl.gz"
+RECIPE = "recipe.json"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one language is trained. `sentences` is how many lines of the bilingual text the word vectors see (0: no vectors)."""
+
+    language: str
+    epochs: int
+    size: ReaderSize
+    sentences: int
+    rate: float = 3e-3
+    absent_share: float = 0.25
+    held_out_titles: int = 6
+    seed: int = 0
+
+
+PLANS = (
+    Plan("ja", 2, ReaderSize(dropout=0.15, unit_dropout=0.15), 0),
+    Plan("en", 4, ReaderSize(longest=20), 250_000),
+)
+
+
+def read_split(folder: Path, plan: Plan, leaks: LeakFilter) -> tuple[list[QuestionRow], list[QuestionRow]]:
+    """(training rows, calibration rows) of one language, neither with anything of the evaluation sets."""
+    rows = [row for name in FILES[plan.language] for row in read_rows(folder / name, plan.language)]
+    rows = drop_leaks(rows, leaks)
+    if plan.language == "ja":
+        return rows, drop_leaks(read_rows(folder / DEVELOPMENT, "ja"), leaks)
+    wiki = {row.title for row in read_rows(folder / FILES["en"][0], "en")}
+    kept, held = hold_out([row for row in rows if row.title in wiki], plan.held_out_titles, plan.seed + 3)
+    return kept + [row for row in rows if row.title not in wiki], held
+
+
+def train_language(folder: Path, plan: Plan, leaks: LeakFilter, limit: int | None) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    """(arrays to ship, facts for the card) of one language; `limit` keeps only so many training questions."""
+    begun = time.process_time()
+    rows, held = read_split(folder, plan, leaks)
+    rows = Random(plan.seed).sample(rows, min(limit or len(rows), len(rows)))
+    held = Random(plan.seed + 1).sample(held, min(len(held), limit or 1500))
+    idf = count_rarity(row.context for row in rows)
+    vectors: Floats | None = None
+    if plan.sentences:
+        texts = [*read_sentences(folder / VECTOR_TEXTS, plan.language, limit=plan.sentences, leaks=leaks), *sorted({row.context for row in rows})]
+        vectors = count_vectors(texts, plan.size.words, seed=plan.seed)
+    examples = make_examples(rows, idf, plan.absent_share, plan.seed)
+    prepared_s = time.process_time() - begun
+    log.info("%s: %d questions, %d examples, prepared in %.0f CPU-s", plan.language, len(rows), len(examples), prepared_s)
+    torch.manual_seed(plan.seed)
+    network = ReaderNetwork(plan.size, vectors)
+    train_s = train(network, examples, epochs=plan.epochs, rate=plan.rate, seed=plan.seed)
+    arrays = {name: _pack(name, value.numpy()) for name, value in network.state_dict().items()} | {"idf": idf.astype(np.float16)}
+    trial = try_out(SpanRanker(arrays, plan.language), held, plan.seed)
+    arrays |= calibrate(trial)
+    facts = asdict(plan) | {
+        "questions": len(rows), "examples": len(examples), "parameters": sum(p.numel() for p in network.parameters()),
+        "calibration_questions": len(held), "prepare_cpu_s": round(prepared_s), "train_cpu_s": round(train_s),
+        "development": report(SpanRanker(arrays, plan.language), trial),
+    }
+    return arrays, facts
+
+
+def _pack(name: str, value: np.ndarray) -> np.ndarray:
+    """Tables of embeddings as half precision, the rest as it is."""
+    return value.astype(np.float16 if value.ndim == 2 and len(value) >= 1024 else np.float32)
+
+
+def evaluate(folder: Path, rankers: Mapping[str, SpanRanker], limit: int | None = None) -> dict[str, dict[str, float]]:
+    """JSQuAD valid and XQuAD-en, the right paragraph given, and 30 % more cases with another paragraph of the article."""
+    rows = {"ja": [*read_jsquad_rows(folder / EVALUATION_FILES[0])], "en": [*read_rows(folder / EVALUATION_FILES[1], "en")]}
+    return {language: report(ranker, try_out(ranker, rows[language][:limit], 7)) for language, ranker in rankers.items()}
+
+
+def ship(arrays: Mapping[str, Mapping[str, np.ndarray]], recipe: Mapping[str, object], target: Path) -> None:
+    """Write weights, recipe and checksums beside `target`, then put each file in its place in one step, checksums last."""
+    target.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    flat = {f"{language}/{name}": value for language, values in arrays.items() for name, value in values.items()}
+    np.savez_compressed(fresh / WEIGHTS, **flat)  # type: ignore[arg-type]
+    (fresh / RECIPE).write_text(json.dumps(recipe, ensure_ascii=False, indent=1, default=float) + "\n", encoding="utf-8")
+    names = (RECIPE, WEIGHTS)
+    (fresh / CHECKSUMS).write_text("".join(f"{hash_file(fresh / name)}  {name}\n" for name in names), encoding="utf-8")
+    for name in (*names, CHECKSUMS):
+        (fresh / name).chmod(0o644)
+        (fresh / name).replace(target / name)
+    shutil.rmtree(fresh)
+
+
+def run(folder: Path, target: Path, *, limit: int | None = None, plans: Sequence[Plan] = PLANS) -> dict[str, object]:
+    """The whole recipe; returns what it also writes to `recipe.json`."""
+    begun = time.process_time()
+    torch.set_num_threads(1)
+    arrays, facts, dropped = {}, {}, {}
+    for plan in plans:
+        leaks = LeakFilter(read_evaluation(folder))
+        arrays[plan.language], facts[plan.language] = train_language(folder, plan, leaks, limit)
+        dropped[plan.language] = leaks.dropped
+    names = sorted({*sum(FILES.values(), ()), DEVELOPMENT, VECTOR_TEXTS, *EVALUATION_FILES})
+    recipe: dict[str, object] = {
+        "model": "starter-reader", "licence": "CC BY-SA 4.0", "data_sha256": {name: hash_file(folder / name) for name in names},
+        "dropped_for_overlap": dropped, "languages": facts, "torch": torch.__version__, "machine": platform.machine(),
+    }
+    ship(arrays, recipe, target)
+    recipe["evaluation"] = evaluate(folder, load_rankers(target), limit)
+    recipe["cpu_s"] = round(time.process_time() - begun)
+    ship(arrays, recipe, target)
+    return recipe
+
+
+def main() -> None:
+    """Command line: `--data` the data folder, `--out` the weights folder, `--limit` a quick run with few questions."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights" / "starter-reader")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--epochs", type=int)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    plans = [replace(plan, epochs=options.epochs or plan.epochs) for plan in PLANS]
+    recipe = run(options.data, options.out, limit=options.limit, plans=plans)
+    log.info("%s", json.dumps({name: recipe[name] for name in ("evaluation", "cpu_s")}, indent=1, default=float))
+
+
+if __name__ == "__main__":
+    main()

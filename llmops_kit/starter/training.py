@@ -1,0 +1,222 @@
+"""The training loop: copying of random tokens first, then instructions, with the loss on the answers alone."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+from llmops_kit.starter.rows import Row, encode_row
+from llmops_kit.starter.tokenizer import EOS, PAD, SPECIAL_TOKENS
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import LlamaForCausalLM
+
+    from llmops_kit.starter.curriculum import Curriculum
+
+log = logging.getLogger(__name__)
+
+Batch = list[tuple[list[int], list[int]]]
+POOL_ROWS = 320
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Hyper-parameters. Steps are optimiser steps; `cpu_minutes` and `wall_minutes`, if set, end the run earlier."""
+
+    steps: int = 4000
+    copy_steps: int = 10
+    batch_tokens: int = 896
+    max_tokens: int = 448
+    learning_rate: float = 1.2e-3
+    careful_share: float = 0.4  # of the learning rate, for the hand-written heads
+    warmup_steps: int = 40
+    copy_share: float = 0.03
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 20261122
+    threads: int = 1
+    cpu_minutes: float | None = None
+    wall_minutes: float | None = None
+    log_every: int = 40
+
+
+@dataclass
+class History:
+    """What the run cost and how it went; `log` has a row every `log_every` steps."""
+
+    tokens: int = 0
+    answer_tokens: int = 0
+    rows: int = 0
+    steps: int = 0
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    log: list[dict[str, float]] = field(default_factory=list)
+
+
+def copying_batch(rng: Random, *, vocabulary: int, first: int, tokens: int) -> Batch:
+    """Random sequences followed by themselves: nothing can be learnt from them but copying."""
+    length = rng.choice((12, 24, 48, 96, 180))
+    return [
+        (sequence, list(sequence[: rng.randint(length // 2, length)]))
+        for sequence in ([rng.randrange(first, vocabulary) for _ in range(length)] for _ in range(max(1, tokens // (2 * length))))
+    ]
+
+
+def instruction_batches(rng: Random, tokenizer: Tokenizer, curriculum: Curriculum, plan: Plan) -> Iterator[Batch]:
+    """Endless batches of about `plan.batch_tokens`, rows of similar length together."""
+    while True:
+        pool = [encode_row(tokenizer, curriculum.draw(rng)) for _ in range(POOL_ROWS)]
+        pool = sorted((row for row in pool if len(row[0]) + len(row[1]) <= plan.max_tokens), key=lambda row: len(row[0]) + len(row[1]))
+        batches: list[Batch] = [[]]
+        for row in pool:
+            width = len(row[0]) + len(row[1])
+            if batches[-1] and width * (len(batches[-1]) + 1) > plan.batch_tokens:
+                batches.append([])
+            batches[-1].append(row)
+        rng.shuffle(batches)
+        yield from batches
+
+
+def collate(batch: Batch, pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Inputs padded on the right, targets that are ignored everywhere but on the answers, and the targets' weights.
+
+    A token weighs one over the square root of its answer's length: a label of two tokens is not drowned by a summary of eighty.
+    """
+    import torch
+
+    width = max(len(prompt) + len(answer) for prompt, answer in batch)
+    inputs = torch.full((len(batch), width), pad)
+    targets = torch.full((len(batch), width), IGNORED)
+    weights = torch.zeros(len(batch), width)
+    for number, (prompt, answer) in enumerate(batch):
+        ids = torch.tensor(prompt + answer)
+        inputs[number, : len(ids)] = ids
+        targets[number, len(prompt) - 1 : len(ids) - 1] = ids[len(prompt) :]
+        weights[number, len(prompt) - 1 : len(ids) - 1] = len(answer) ** -0.5
+    return inputs, targets, weights
+
+
+def answer_loss(model: LlamaForCausalLM, inputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Weighted mean cross-entropy, and accuracy, over the answer tokens. The output layer runs on those positions alone.
+
+    Padding stands on the right, so causal attention needs no mask.
+    """
+    import torch.nn.functional as functional
+
+    wanted = targets != IGNORED
+    hidden = model.model(input_ids=inputs, use_cache=False).last_hidden_state[wanted]
+    logits = model.lm_head(hidden)
+    gold = targets[wanted]
+    losses = functional.cross_entropy(logits, gold, reduction="none") * weights[wanted]
+    return losses.sum() / weights.sum(), float((logits.argmax(-1) == gold).float().mean())
+
+
+def train(model: LlamaForCausalLM, tokenizer: Tokenizer, curriculum: Curriculum, plan: Plan, *, checkpoint: Path | None = None) -> History:
+    """Train in place, saving the state to `checkpoint` with every fifth log row. Deterministic for a seed unless a time limit cuts it short."""
+    import torch
+
+    torch.manual_seed(plan.seed)
+    torch.set_num_threads(plan.threads)
+    device = next(model.parameters()).device
+    rng = Random(plan.seed)
+    pad, first, vocabulary = tokenizer.get_vocab()[PAD], len(SPECIAL_TOKENS) + 256, tokenizer.get_vocab_size()
+    optimiser = _build_optimiser(model, plan)
+    history, batches = History(), instruction_batches(rng, tokenizer, curriculum, plan)
+    started_cpu, started_wall = time.process_time(), time.monotonic()
+    recent: list[tuple[float, float]] = []
+    model.train()
+    for step in range(plan.steps):
+        progress = max(step / plan.steps, _share(started_cpu, time.process_time(), plan.cpu_minutes), _share(started_wall, time.monotonic(), plan.wall_minutes))
+        if progress >= 1:
+            break
+        copying = step < plan.copy_steps or rng.random() < plan.copy_share
+        batch = copying_batch(rng, vocabulary=vocabulary, first=first, tokens=plan.batch_tokens) if copying else next(batches)
+        inputs, targets, weights = (part.to(device) for part in collate(batch, pad))
+        for group in optimiser.param_groups:
+            group["lr"] = plan.learning_rate * group["share"] * min(1.0, (step + 1) / plan.warmup_steps) * _decay(progress)
+        loss, accuracy = answer_loss(model, inputs, targets, weights)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+        optimiser.step()
+        history.tokens += inputs.numel()
+        history.rows += len(batch)
+        history.answer_tokens += int((targets != IGNORED).sum())
+        history.steps = step + 1
+        if not copying or step < plan.copy_steps:
+            recent.append((loss.item(), accuracy))
+        if (step + 1) % plan.log_every == 0:
+            history.log.append(_summary(step + 1, recent, history, time.process_time() - started_cpu))
+            log.info("%s", history.log[-1])
+            recent.clear()
+            if checkpoint and len(history.log) % 5 == 0:
+                torch.save(model.state_dict(), checkpoint)
+    history.cpu_s, history.wall_s = time.process_time() - started_cpu, time.monotonic() - started_wall
+    model.eval()
+    return history
+
+
+def _share(started_s: float, now_s: float, limit_minutes: float | None) -> float:
+    return (now_s - started_s) / 60 / limit_minutes if limit_minutes else 0.0
+
+
+def _build_optimiser(model: LlamaForCausalLM, plan: Plan) -> torch.optim.Optimizer:
+    """AdamW; what was written by hand (attention of the first two layers) learns more slowly, so that it is not lost."""
+    import torch
+
+    careful = ("model.layers.0.self_attn", "model.layers.1.self_attn")
+    named = [(name.startswith(careful), weight) for name, weight in model.named_parameters()]
+    groups = [
+        {"params": [weight for slow, weight in named if slow], "weight_decay": 0.0, "share": plan.careful_share},
+        {"params": [weight for slow, weight in named if not slow and weight.ndim == 2], "weight_decay": plan.weight_decay, "share": 1.0},
+        {"params": [weight for slow, weight in named if not slow and weight.ndim != 2], "weight_decay": 0.0, "share": 1.0},
+    ]
+    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.97), eps=1e-9, fused=True)
+
+
+def _decay(progress: float) -> float:
+    """Full rate for the first half, then a half-cosine down to a twentieth."""
+    if progress < 0.5:
+        return 1.0
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (progress - 0.5) / 0.5))
+
+
+def _summary(step: int, recent: list[tuple[float, float]], history: History, cpu_s: float) -> dict[str, float]:
+    losses, hits = zip(*recent, strict=True) if recent else ((math.nan,), (math.nan,))
+    return {
+        "step": step,
+        "loss": round(sum(losses) / len(losses), 4),
+        "accuracy": round(sum(hits) / len(hits), 4),
+        "tokens": history.tokens,
+        "cpu_s": round(cpu_s, 1),
+    }
+
+
+def answer_rows(model: LlamaForCausalLM, tokenizer: Tokenizer, rows: list[Row], *, max_new_tokens: int = 96, batch_rows: int = 50) -> list[str | None]:
+    """Greedy answers of `rows`; None where the model did not stop by itself within `max_new_tokens`."""
+    import torch
+
+    vocabulary = tokenizer.get_vocab()
+    pad, eos = vocabulary[PAD], vocabulary[EOS]
+    prompts = [encode_row(tokenizer, row)[0] for row in rows]
+    order = sorted(range(len(rows)), key=lambda number: len(prompts[number]))
+    answers: list[str | None] = [None] * len(rows)
+    for start in range(0, len(order), batch_rows):
+        numbers = order[start : start + batch_rows]
+        width = max(len(prompts[number]) for number in numbers)
+        ids = torch.tensor([[pad] * (width - len(prompts[number])) + prompts[number] for number in numbers], device=model.device)
+        with torch.inference_mode():
+            out = model.generate(ids, attention_mask=(ids != pad).long(), max_new_tokens=max_new_tokens, do_sample=False)
+        for number, sequence in zip(numbers, out[:, width:].tolist(), strict=True):
+            if eos in sequence:
+                answers[number] = tokenizer.decode(sequence[: sequence.index(eos)])
+    return answers

@@ -1,0 +1,185 @@
+"""The Try tab as a workshop participant meets it, in a real Chromium on the real app."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from llmops_kit.store import Store
+from llmops_kit.types import Run
+from tests.app_process import RunningApp
+from tests.browser.conftest import open_page
+
+pytestmark = pytest.mark.browser
+LONG = 400
+"""Tokens asked for where an answer has to be seen growing."""
+
+
+def find_runs(app: RunningApp, wanted: int) -> list[Run]:
+    store = Store(f"sqlite:///{app.workspace / 'kit.sqlite'}")
+    try:
+        end = time.monotonic() + 60
+        while len(runs := store.find(Run)) < wanted and time.monotonic() < end:
+            time.sleep(0.2)
+        return runs
+    finally:
+        store.close()
+
+
+def answer(page: Page, pane: int) -> str:
+    bubbles = page.locator(f"#chat-{pane} .bot")
+    return bubbles.last.inner_text() if bubbles.count() else ""
+
+
+def set_number(page: Page, pane: int, label: str, value: str) -> None:
+    """Put a value in a pane's setting."""
+    if not page.locator(f"#settings-{pane} input[type=range]").first.is_visible():
+        page.locator(f"#settings-{pane} > button").click()
+    field = page.locator(f"#settings-{pane}").get_by_label(label).first
+    field.fill(value)
+    field.press("Tab")
+
+
+def test_a_participant_runs_two_panes_and_stops_one(browser: Browser, app: RunningApp) -> None:
+    page = open_page(browser, app, locale="en-US")
+    outside: list[str] = []
+    page.on("request", lambda request: outside.append(request.url) if not request.url.startswith((app.url, "data:", "blob:")) else None)
+    expect(page.locator("#run")).to_have_text("Run")
+    page.click("#to-japanese")
+    expect(page.locator("#run")).to_have_text("実行")
+    page.locator("#prompt input").click()
+    page.get_by_role("option").filter(has_text="要約").first.click()
+    for pane in (0, 1):
+        set_number(page, pane, "回答の最大長（トークン）", str(LONG))
+        set_number(page, pane, "温度", "2")  # at which the model hardly ever ends by itself
+    before = len(find_runs(app, 0))
+    page.click("#run")
+    both, end = False, time.monotonic() + 90
+    while not both and time.monotonic() < end:
+        texts = [answer(page, pane) for pane in (0, 1)]
+        both = all(len(text) > 3 for text in texts) and "合計" not in page.locator("#facts-0").inner_text() + page.locator("#facts-1").inner_text()
+    assert both, "the two panes were not seen growing at the same time"
+    page.click("#stop-1")
+    expect(page.locator("#facts-1")).to_contain_text("停止しました")
+    stopped = answer(page, 1)
+    expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+    assert answer(page, 1) == stopped
+    runs = find_runs(app, before + 2)[:2]
+    assert {run.finish_reason for run in runs} - {"stop", "length"} == {"cancelled"}
+    assert {run.prompt_name for run in runs} == {"summarize"}
+    assert {run.participant for run in runs} != {"local"}
+    assert outside == []
+
+
+def test_the_stopped_and_the_finished_run_are_rows_of_the_wandb_table(browser: Browser, app: RunningApp) -> None:
+    from llmops_kit.tracking import read_table
+
+    wanted = {run.id for run in find_runs(app, 1)}
+    end = time.monotonic() + 90
+    found: set[str] = set()
+    while not wanted <= found and time.monotonic() < end:
+        folder = app.workspace / "wandb"
+        if folder.is_dir() and any(folder.rglob("*.wandb")):
+            table = read_table(folder, "runs")
+            found = set(table["run_id"]) if len(table) else set()
+        time.sleep(1)
+    assert wanted <= found
+
+
+def test_two_people_at_once_see_nothing_of_each_other(browser: Browser, app: RunningApp) -> None:
+    anna, ben = (open_page(browser, app) for _ in range(2))
+    for page, secret in ((anna, "アンナの秘密の文章です。"), (ben, "ベンの内緒の文章です。")):
+        page.locator("#variable-1 textarea").fill(secret)
+        page.click("#open-models")
+        page.locator("#models-key input").fill(f"sk-{secret}")
+        page.click("#models-use-key")
+        page.click("#run")
+    for page in (anna, ben):
+        expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+        page.get_by_role("tab", name="履歴").click()
+        expect(page.locator("#history-table")).to_contain_text("summarize")
+    assert "アンナ" in anna.content() and "ベン" not in anna.content()
+    assert "ベン" in ben.content() and "アンナ" not in ben.content()
+    runs = [run for run in find_runs(app, 0) if "秘密" in str(run.variables) or "内緒" in str(run.variables)]
+    assert len({run.participant for run in runs}) == 2
+    assert "sk-" not in (app.workspace / "kit.sqlite").read_bytes().decode("utf-8", "ignore")
+    for page in (anna, ben):
+        page.context.close()
+
+
+@pytest.mark.parametrize(("locale", "sentence"), [("ja-JP", "が空です"), ("en-US", "needs a value")])
+def test_an_empty_field_is_a_sentence_in_the_readers_language_and_a_recorded_run(browser: Browser, app: RunningApp, locale: str, sentence: str) -> None:
+    page = open_page(browser, app, locale=locale)
+    before = len(find_runs(app, 0))
+    page.locator("#variable-1 textarea").fill("")
+    page.click("#run")
+    for pane in (0, 1):
+        expect(page.locator(f"#facts-{pane}")).to_contain_text(sentence)
+    assert "Traceback" not in page.content()
+    runs = find_runs(app, before + 2)
+    assert all(run.error and run.finish_reason == "error" for run in runs[:2])
+    page.context.close()
+
+
+def test_a_megabyte_of_text_is_refused_with_the_numbers_and_the_app_lives(browser: Browser, app: RunningApp) -> None:
+    page = open_page(browser, app)
+    page.locator("#variable-1 textarea").fill("長い文章です。" * 143_000)
+    page.click("#run")
+    expect(page.locator("#facts-0")).to_contain_text("上限2048トークン", timeout=120_000)
+    page.locator("#variable-1 textarea").fill("短い文章です。")
+    page.click("#run")
+    expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+    page.context.close()
+
+
+def test_a_dead_endpoint_fails_in_its_pane_only(browser: Browser, app: RunningApp) -> None:
+    page = open_page(browser, app)
+    page.click("#open-models")
+    page.locator("#models-add-id input, #models-add-id textarea").fill("dead-server")
+    page.locator("#models-add-url input, #models-add-url textarea").fill("http://127.0.0.1:9/v1")
+    page.click("#models-add")
+    expect(page.locator("#models-table")).to_contain_text("dead-server")
+    page.click("#open-models")
+    choose(page, "#model-1", "dead-server")
+    page.click("#run")
+    expect(page.locator("#facts-1")).to_contain_text("サーバーが正しく応答しませんでした", timeout=60_000)
+    expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+    page.context.close()
+
+
+def test_follow_up_retry_save_and_open_from_history(browser: Browser, app: RunningApp) -> None:
+    page = open_page(browser, app)
+    page.click("#run")
+    expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+    page.locator("#message textarea, #message input").fill("もっと短くしてください。")
+    page.click("#send")
+    expect(page.locator("#chat-0 .user")).to_have_count(2)
+    expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+    page.click("#retry-0")
+    expect(page.locator("#facts-0")).to_contain_text("待っています")
+    expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+    page.locator("#code-drawer > button").click()
+    expect(page.locator("#code")).to_contain_text("kit.playground.run(")
+    page.reload()
+    page.wait_for_selector("#variable-1 textarea")
+    page.click("#run")
+    expect(page.locator("#facts-1")).to_contain_text("合計", timeout=120_000)
+    page.click("#save-1")
+    page.locator("#save-message textarea, #save-message input").fill("温度を上げた")
+    page.click("#save-version")
+    expect(page.get_by_text("バージョン2として保存")).to_be_visible()
+    page.get_by_role("tab", name="履歴").click()
+    page.locator("#history-table td").first.click()
+    expect(page.locator("#history-chosen textarea, #history-chosen input")).not_to_have_value("")
+    page.click("#history-open")
+    expect(page.locator("#chat-0 .bot").first).to_be_visible()
+    page.context.close()
+
+
+def choose(page: Page, field: str, option: str) -> None:
+    """Choose an option of a dropdown."""
+    page.locator(f"{field} input").click()
+    page.locator(f"{field} input").fill(option)
+    page.get_by_role("option", name=option).first.click()
