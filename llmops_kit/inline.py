@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmops_kit.kit import Kit
 
-_FRAMES = ("http://127.0.0.1:*", "http://localhost:*", "https://localhost:*", "https://*.googleusercontent.com")
-"""Pages that may show the app in a frame: notebooks served on this machine, and Colab's output cells."""
+_FRAMES = ("http://127.0.0.1:*", "http://localhost:*", "https://localhost:*")
+"""Pages that may show the app in a frame: notebooks served on this machine."""
 
 
 @dataclass(frozen=True)
@@ -46,4 +46,5 @@ def show_app(kit: Kit, *, port: int = 0, height: int = 900) -> InlineApp:
     stack = ExitStack()
     url = stack.enter_context(server.serving(app, port=port))
     kit.tracking.start()
-    return InlineApp(url, height, stack)
+    # Jupyter opens on "localhost"; under any other name the frame would be cross-site and lose its cookie.
+    return InlineApp(url.replace("127.0.0.1", "localhost"), height, stack)

@@ -14,6 +14,7 @@ import pytest
 
 from llmops_kit.errors import ModelRefused
 from llmops_kit.starter import reasoning, rewriting, talk, verify, weights_folder
+from llmops_kit.starter.card import render_card
 from llmops_kit.starter.curriculum import LANGUAGES, Curriculum
 from llmops_kit.starter.evaluation import accepts, faithful, wilson
 from llmops_kit.starter.passages import PassageKinds, span_row
@@ -202,6 +203,11 @@ def test_the_recipe_record_is_complete(recipe: dict[str, Any]) -> None:
     assert recipe["plan"]["seed"] is not None
     for language in LANGUAGES:
         assert f"summary/{language}" in recipe["evaluation"]
+
+
+def test_the_model_card_quotes_the_record_of_the_shipped_weights(recipe: dict[str, Any]) -> None:
+    card = Path(__file__).resolve().parents[1] / "docs" / "models" / "starter-lm.md"
+    assert card.read_text(encoding="utf-8") == render_card(recipe)
 
 
 def test_wilson_interval_against_published_values() -> None:

@@ -26,13 +26,14 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import Mount
 
+from llmops_kit.access import User, require
 from llmops_kit.errors import AccessDenied, WorkspaceError
 from llmops_kit.kit import Kit
 from llmops_kit.settings import Settings
 from llmops_kit.ui.mount import mount
 from llmops_kit.web import bodies
 from llmops_kit.web.bindings import Forbidden, Owners
-from llmops_kit.web.identity import Identity, User, load_key, require
+from llmops_kit.web.identity import Identity, load_key
 from llmops_kit.web.logs import HIDDEN, RedactingFormatter, RedactingStream, Redactor
 from llmops_kit.web.routes import GRADIO_ROUTES, KIT_ROUTES
 from llmops_kit.web.server import serving

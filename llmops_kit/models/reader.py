@@ -17,7 +17,7 @@ from pydantic import PrivateAttr
 from llmops_kit.models.chat import last_chunk, read_messages, text_chunk
 from llmops_kit.models.parameters import read_parameters, read_stops
 from llmops_kit.models.reading import number_of_source, read_message
-from llmops_kit.models.span_ranker import Finding, SpanRanker, load_rankers
+from llmops_kit.models.span_ranker import WEIGHTS, Finding, SpanRanker, load_rankers, read_checksums
 from llmops_kit.models.units import language_of
 
 PIECE_CHARACTERS = 8            # how much of the reply one streamed chunk shows
@@ -59,11 +59,13 @@ class StarterReader(BaseChatModel):
     folder: Path
     max_tokens: int | None = None
     _rankers: dict[str, SpanRanker] = PrivateAttr()
+    _revision: str = PrivateAttr()
 
     def model_post_init(self, context: Any) -> None:
         """Load the weights (about 3 MB), after their checksum held."""
         super().model_post_init(context)
         self._rankers = load_rankers(self.folder)
+        self._revision = read_checksums(self.folder)[WEIGHTS][:12]
 
     @property
     def _llm_type(self) -> str:
@@ -77,7 +79,7 @@ class StarterReader(BaseChatModel):
     @property
     def revision(self) -> str:
         """The checksum of the weights, shortened."""
-        return (self.folder / "SHA256SUMS").read_text(encoding="utf-8")[:12]
+        return self._revision
 
     @property
     def _identifying_params(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from llmops_kit.models.spans import IDF_BUCKETS, KERNEL_UNITS, UNIT_BUCKETS, WIN
 from llmops_kit.models.units import Floats, Ints, Units, cut
 
 CANDIDATES = 48
+ECHO_COST = 5.0                 # logits that a span loses for only repeating the question; see the model card
 REACH = 7                       # question positions further from the question word share one embedding
 SHARE, RUN = 13, 19             # columns of `describe`: sentence coverage, longest shared run
 CHECKSUMS = "SHA256SUMS"
@@ -92,11 +93,11 @@ class SpanRanker:
         hidden, asked, ends = self._read(units, question, dense)
         first, last = self._propose(units, ends)
         scores = self._score(hidden, asked, (first, last), ends)
+        absent = self._absence(hidden, asked, np.append(summarise(dense), [_log_sum(scores) / 10, scores.max() / 10]))
+        if not question.choice:
+            scores = scores - ECHO_COST * _repeated(units, question, first, last)
         best = int(scores.argmax())
-        top = scores[best]
-        spread = float(top + np.log(np.exp(scores - top).sum()))
-        absent = self._absence(hidden, asked, np.append(summarise(dense), [np.float32(spread / 10), top / 10]))
-        return int(first[best]), int(last[best]), np.array([top - spread, top / 10, absent], np.float32)
+        return int(first[best]), int(last[best]), np.array([scores[best] - _log_sum(scores), scores[best] / 10, absent], np.float32)
 
     def _tokens(self, units: Units) -> tuple[Floats, Floats]:
         w = self._w
@@ -163,6 +164,23 @@ class SpanRanker:
         return np.float32(self._apply("null.2", value)[0])
 
 
+def _log_sum(scores: Floats) -> np.float32:
+    top = scores.max()
+    return np.float32(top + np.log(np.exp(scores - top).sum()))
+
+
+def _repeated(units: Units, question: Question, first: Ints, last: Ints) -> NDArray[np.bool_]:
+    """Which spans only repeat words of the question, in its order, function words around them aside."""
+    asked = question.units.ids.astype(np.uint32).tobytes()
+    said = units.ids.astype(np.uint32)
+    content = np.isin(units.kinds, _CONTENT_KINDS)
+    repeated = np.zeros(len(first), bool)
+    for row, (start, end) in enumerate(zip(first, last, strict=True)):
+        inside = start + np.flatnonzero(content[start: end + 1])
+        repeated[row] = len(inside) > 0 and said[inside[0]: inside[-1] + 1].tobytes() in asked
+    return repeated
+
+
 def _softmax(values: Floats) -> Floats:
     powers = np.exp(values - values.max(1, keepdims=True))
     shares: Floats = powers / powers.sum(1, keepdims=True)
@@ -178,18 +196,28 @@ def strip_span(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+def read_checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 by file name, as shipped.
+
+    Raises:
+        ModelRefused: the list is absent.
+    """
+    listed = folder / CHECKSUMS
+    if not listed.exists():
+        raise ModelRefused(model=folder.name, reason=f"{CHECKSUMS} is missing in {folder}")
+    rows = [line.split() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return {row[-1]: row[0] for row in rows}
+
+
 def load_rankers(folder: Path) -> dict[str, SpanRanker]:
     """The networks of all languages in `folder`, after their checksum held.
 
     Raises:
         ModelRefused: the weights file is absent or is not the one that was shipped.
     """
-    path = folder / WEIGHTS
-    listed = folder / CHECKSUMS
-    if not path.exists() or not listed.exists():
-        raise ModelRefused(model=folder.name, reason=f"{WEIGHTS} or {CHECKSUMS} is missing in {folder}")
-    rows = [line.split() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
-    sums = {row[-1]: row[0] for row in rows}
+    path, sums = folder / WEIGHTS, read_checksums(folder)
+    if not path.exists():
+        raise ModelRefused(model=folder.name, reason=f"{WEIGHTS} is missing in {folder}")
     actual = hashlib.sha256(path.read_bytes()).hexdigest()
     if sums.get(WEIGHTS) != actual:
         raise ModelRefused(model=folder.name, reason=f"{WEIGHTS} has the checksum {actual}, not {sums.get(WEIGHTS)}")

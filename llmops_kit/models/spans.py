@@ -24,16 +24,21 @@ PADDING = -1
 
 _WH_JA = re.compile(r"どこ|誰|だれ|何|なに|なん|いつ|どの|どんな|どちら|どう|どれ|どっち|いくつ|いくら|なぜ|幾|いずれ")
 _WH_EN = re.compile(r"\b(?:who|whom|whose|what|which|when|where|why|how)\b", re.IGNORECASE)
+_CHOICE = re.compile(r"どちら|どっち|どれ|いずれ|のうち|の中で|それとも|もしくは|\b(?:or|either|between|which of)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question ready for matching: its `units`, position `wh` of its question word, and weights of units and pairs."""
+    """A question ready for matching: its `units`, position `wh` of its question word, and weights of units and pairs.
+
+    `choice` says that it names the answers to choose from (「AとBのどちら」), so that its own words may be the answer.
+    """
 
     units: Units
     wh: int
     weights: Floats
     pair_weights: Floats
+    choice: bool
 
     @property
     def around(self) -> Ints:
@@ -62,7 +67,7 @@ def read_question(text: str, idf: Floats, language: str) -> Question:
     if language == "en":
         weights[units.kinds == 13] *= 0.3
         pair_weights = pair_weights * 0.5
-    return Question(units, wh, weights, pair_weights)
+    return Question(units, wh, weights, pair_weights, _CHOICE.search(text) is not None)
 
 
 def match(units: Units, question: Question) -> tuple[Floats, NDArray[np.bool_]]:

@@ -81,26 +81,9 @@ class Playground:
             variables=dict(variables or {}),
             params={name: value for name, value in {**asked.params, **params}.items() if value is not None},
         )
-        started = time.perf_counter()
-        self._under_way.add(run.id)
-        try:
-            self._check_size(run)
-            run = self._prepare(run, asked, system)
-            for grown in self._answers(run, api_key, started):
-                run = grown
-                yield run
-        except (GeneratorExit, KeyboardInterrupt):
-            self._finish(replace(run, finish_reason="cancelled"), started)
-            raise
-        except KitError as error:
-            error.run = self._finish(replace(run, finish_reason="error", error=str(error)), started)
-            raise
-        except Exception as bug:
-            self._finish(replace(run, finish_reason="error", error=f"{type(bug).__name__}: {bug}"), started)
-            raise
-        yield self._finish(run, started)
+        yield from self._record(run, asked, system=system, api_key=api_key)
 
-    def grid(self, prompts: Any, models: Any, rows: Any = None, params: Any = None, **options: Any) -> pd.DataFrame:
+    def grid(self, prompts: Any = None, models: Any = None, rows: Any = None, params: Any = None, **options: Any) -> pd.DataFrame:
         """Run prompts × models × parameters × rows × `repeats` and give a DataFrame, one row per call.
 
         See `llmops_kit.playground.grid.run_grid` for the options (`repeats`, `resume`, `progress`, `cancel`, `workers`).
@@ -132,6 +115,27 @@ class Playground:
         if not any(turn.content.strip() for turn in turns):
             raise MissingVariable(prompt="chat", variable="message")
         return Prompt(name="", messages=turns)
+
+    def _record(self, run: Run, asked: Prompt, *, system: str | None, api_key: str | None) -> Iterator[Run]:
+        """Make the call and store its Run however it ends."""
+        started = time.perf_counter()
+        self._under_way.add(run.id)
+        try:
+            self._check_size(run)
+            run = self._prepare(run, asked, system)
+            for grown in self._answers(run, api_key, started):
+                run = grown
+                yield run
+        except (GeneratorExit, KeyboardInterrupt):
+            self._finish(replace(run, finish_reason="cancelled"), started)
+            raise
+        except KitError as error:
+            error.run = self._finish(replace(run, finish_reason="error", error=str(error)), started)
+            raise
+        except Exception as bug:
+            self._finish(replace(run, finish_reason="error", error=f"{type(bug).__name__}: {bug}"), started)
+            raise
+        yield self._finish(run, started)
 
     def _check_size(self, run: Run) -> None:
         size = sum(len(str(value)) for value in run.variables.values()) + sum(len(turn.content) for turn in run.messages)

@@ -36,7 +36,7 @@ def _train(chosen: argparse.Namespace) -> dict[str, object]:
         seed=chosen.seed,
         learning_rate=chosen.learning_rate,
     )
-    return train_starter_lm(chosen.data, chosen.out, size=chosen.size, plan=plan, held_out_rows=chosen.rows, checkpoint=chosen.checkpoint)
+    return train_starter_lm(chosen.data, chosen.out, size=chosen.size, plan=plan, held_out_rows=chosen.rows, checkpoint=chosen.checkpoint, start=chosen.start)
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -51,6 +51,7 @@ def _build_parser() -> argparse.ArgumentParser:
     lm.add_argument("--minutes", type=float, default=None, help="stop after this many CPU-minutes of training")
     lm.add_argument("--wall-minutes", type=float, default=None, help="stop after this many minutes by the clock")
     lm.add_argument("--checkpoint", type=Path, default=None, help="file that the state is saved to now and then")
+    lm.add_argument("--start", type=Path, default=None, help="folder of earlier weights to go on from")
     lm.add_argument("--threads", type=int, default=defaults["threads"])
     lm.add_argument("--seed", type=int, default=defaults["seed"])
     lm.add_argument("--learning-rate", type=float, default=defaults["learning_rate"])

@@ -36,7 +36,9 @@ def render_card(recipe: dict[str, Any]) -> str:
 
 
 def _describe(recipe: dict[str, Any]) -> list[str]:
-    plan, cost, shape = recipe["plan"], recipe["training"], recipe["architecture"]
+    plan, shape = recipe["plan"], recipe["architecture"]
+    phases = [*recipe.get("earlier_phases", []), recipe]
+    cost = {key: sum(phase["training"][key] for phase in phases) for key in recipe["training"]}
     return [
         "# starter-lm",
         "",
@@ -53,7 +55,7 @@ def _describe(recipe: dict[str, Any]) -> list[str]:
         f"feed-forward {shape['feed_forward']}, tied embeddings |",
         f"| parameters | {recipe['parameters']:,}, of which {recipe['parameters_body']:,} outside the embedding table |",
         f"| context | {shape['context_tokens']} positions (RoPE, theta {shape['rope_theta']:.0e}); trained on rows of at most {plan['max_tokens']} tokens |",
-        "| tokenizer | byte-fallback BPE, 8,192 tokens, NFKC; every Japanese character and every digit is one token |",
+        "| tokenizer | byte-fallback BPE, 8,192 tokens, NFKC; every digit and every common Japanese character is one token, rare characters become bytes |",
         "| roles | system, user, assistant; an answer ends with `</s>` |",
         "| weights | float32 safetensors |",
         "| licence | CC BY-SA 4.0, with the attribution in `llmops_kit/starter/weights/LICENSE` |",
@@ -73,11 +75,18 @@ def _describe(recipe: dict[str, Any]) -> list[str]:
         f"betas 0.9 and 0.97, weight decay {plan['weight_decay']}, clip {plan['clip']} |",
         f"| schedule | {plan['warmup_steps']} steps warm-up, constant to the middle, half-cosine to a twentieth |",
         f"| batch | about {plan['batch_tokens']} tokens; {plan['copy_share']:.0%} of the batches are copying of random tokens |",
-        f"| seed | {plan['seed']} |",
         "",
-        "| step | loss | answer-token accuracy | CPU-seconds |",
-        "| --- | --- | --- | --- |",
-        *(f"| {row['step']} | {row['loss']:.3f} | {row['accuracy']:.3f} | {row['cpu_s']:.0f} |" for row in _thin(recipe["log"])),
+        "| phase | step | loss | answer-token accuracy | CPU-seconds |",
+        "| --- | --- | --- | --- | --- |",
+        *(
+            f"| {number} | {row['step']} | {row['loss']:.3f} | {row['accuracy']:.3f} | {row['cpu_s']:.0f} |"
+            for number, phase in enumerate(phases, start=1)
+            for row in _thin(phase["log"])
+        ),
+        "",
+        f"Phases: {len(phases)}; each goes on from the weights of the one before with a fresh optimiser and its own seed",
+        f"({', '.join(str(phase['plan']['seed']) for phase in phases)}), and all figures above are sums over them. "
+        "Trial runs that were thrown away are not counted.",
         "",
         "The whole log, the weights of the kinds and two example answers per kind are in `recipe.json` beside the weights. Train it again with",
         "`make starter DATA=…`, or `python -m llmops_kit.starter lm --data DIR`.",

@@ -25,7 +25,18 @@ from llmops_kit.models.span_ranker import CHECKSUMS, WEIGHTS, SpanRanker, load_r
 from llmops_kit.models.units import Floats
 from llmops_kit.starter.corpus import EVALUATION_FILES, LeakFilter, hash_file, read_evaluation
 from llmops_kit.starter.reader_evaluation import calibrate, report, try_out
-from llmops_kit.starter.reader_rows import QuestionRow, count_rarity, drop_leaks, hold_out, make_examples, read_jsquad_rows, read_rows
+from llmops_kit.starter.reader_rows import (
+    Example,
+    QuestionRow,
+    count_rarity,
+    drop_leaks,
+    hold_out,
+    make_absent,
+    make_examples,
+    read_jsquad_rows,
+    read_rows,
+    shorten,
+)
 from llmops_kit.starter.reader_training import ReaderNetwork, ReaderSize, train
 from llmops_kit.starter.reader_vectors import count_vectors, read_sentences
 
@@ -38,7 +49,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """How one language is trained. `sentences` is how many lines of the bilingual text the word vectors see (0: no vectors)."""
+    """How one language is trained.
+
+    `sentences` is how many lines of the bilingual text the word vectors see (0: no vectors). After the epochs, one more
+    polishes the network on `short` rows of a few sentences and half as many of the first kind, from `polish_rate` on.
+    """
 
     language: str
     epochs: int
@@ -46,6 +61,8 @@ class Plan:
     sentences: int
     rate: float = 3e-3
     absent_share: float = 0.25
+    short: int = 12_000
+    polish_rate: float = 1e-3
     held_out_titles: int = 6
     seed: int = 0
 
@@ -84,7 +101,8 @@ def train_language(folder: Path, plan: Plan, leaks: LeakFilter, limit: int | Non
     torch.manual_seed(plan.seed)
     network = ReaderNetwork(plan.size, vectors)
     train_s = train(network, examples, epochs=plan.epochs, rate=plan.rate, seed=plan.seed)
-    arrays = {name: _pack(name, value.numpy()) for name, value in network.state_dict().items()} | {"idf": idf.astype(np.float16)}
+    train_s += polish(network, rows, examples, idf=idf, plan=plan)
+    arrays = pack(network) | {"idf": idf.astype(np.float16)}
     trial = try_out(SpanRanker(arrays, plan.language), held, plan.seed)
     arrays |= calibrate(trial)
     facts = asdict(plan) | {
@@ -95,9 +113,22 @@ def train_language(folder: Path, plan: Plan, leaks: LeakFilter, limit: int | Non
     return arrays, facts
 
 
-def _pack(name: str, value: np.ndarray) -> np.ndarray:
-    """Tables of embeddings as half precision, the rest as it is."""
-    return value.astype(np.float16 if value.ndim == 2 and len(value) >= 1024 else np.float32)
+def polish(network: ReaderNetwork, rows: Sequence[QuestionRow], examples: Sequence[Example], *, idf: Floats, plan: Plan) -> float:
+    """One epoch on short texts, in place; returns the CPU-seconds taken. Starts from the weights as they would be shipped."""
+    begun = time.process_time()
+    short = shorten(rows, plan.short, plan.seed + 5)
+    mixed = make_examples([row for row in short if row.places], idf, 0.0, plan.seed) + make_absent([row for row in short if not row.places], idf)
+    mixed += Random(plan.seed + 6).sample(list(examples), min(plan.short // 2, len(examples)))
+    network.load_state_dict({name: torch.from_numpy(value.astype(np.float32)) for name, value in pack(network).items()})
+    torch.manual_seed(plan.seed + 7)
+    train(network, mixed, epochs=1, rate=plan.polish_rate, seed=plan.seed + 7)
+    return time.process_time() - begun
+
+
+def pack(network: ReaderNetwork) -> dict[str, np.ndarray]:
+    """The weights to ship: tables of embeddings in half precision, the rest as it is."""
+    values = {name: value.numpy() for name, value in network.state_dict().items()}
+    return {name: value.astype(np.float16 if value.ndim == 2 and len(value) >= 1024 else np.float32) for name, value in values.items()}
 
 
 def evaluate(folder: Path, rankers: Mapping[str, SpanRanker], limit: int | None = None) -> dict[str, dict[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -110,6 +111,56 @@ def pair_absent(rows: Sequence[QuestionRow], share: float, seed: int) -> list[Qu
     return paired
 
 
+_POLITE = {
+    "であった。": "でした。", "である。": "です。", "だった。": "でした。", "された。": "されました。", "される。": "されます。", "した。": "しました。",
+    "する。": "します。", "ている。": "ています。", "ていた。": "ていました。", "がある。": "があります。", "られる。": "られます。", "れた。": "れました。",
+}
+_PLAIN_END = re.compile("(?<!ま)(?:" + "|".join(sorted(_POLITE, key=len, reverse=True)) + ")")
+
+
+def _speak_politely(text: str) -> str:
+    """Ends plain Japanese sentences as people write to each other (です・ます), where that is a matter of the last word."""
+    return _PLAIN_END.sub(lambda end: _POLITE[end[0]], text)
+
+
+def shorten(rows: Sequence[QuestionRow], count: int, seed: int) -> list[QuestionRow]:
+    """`count` of the rows on one to five sentences, as people paste them; one in four without the sentence that answers.
+
+    Encyclopedia text is long and plain; half the Japanese ones are made polite outside the answer.
+    """
+    random = Random(seed)
+    chosen = random.sample(list(rows), min(count, len(rows)))
+    return [short for row in chosen if (short := _shorten(row, random)) is not None]
+
+
+def _shorten(row: QuestionRow, random: Random) -> QuestionRow | None:
+    units = cut_once(row.context)
+    start, end = random.choice(row.places)
+    touched = np.flatnonzero((units.starts < end) & (units.ends > start))
+    if not len(touched) or units.sentences[touched[0]] != units.sentences[touched[-1]]:
+        return None
+    numbers = np.unique(units.sentences)
+    place = int(np.searchsorted(numbers, units.sentences[touched[0]]))
+    absent = random.random() < 0.25
+    if absent:
+        others = [number for number in range(len(numbers)) if abs(number - place) == 1]
+        place = random.choice(others) if others else -1
+        if place < 0:
+            return None
+        low = high = place
+    else:
+        low, high = max(0, place - random.choice((0, 0, 1, 2))), min(len(numbers) - 1, place + random.choice((0, 0, 1, 2)))
+    inside = np.flatnonzero((units.sentences >= numbers[low]) & (units.sentences <= numbers[high]))
+    first, last = int(units.starts[inside[0]]), int(units.ends[inside[-1]])
+    change = _speak_politely if row.language == "ja" and random.random() < 0.5 else str
+    if absent:
+        text = row.context[first:last]
+        return None if any(answer in text for answer in row.answers) else QuestionRow(row.language, row.title, change(text), row.question, row.answers, ())
+    before, answer = change(row.context[first:start]), row.context[start:end]
+    text = before + answer + change(row.context[end:last])
+    return QuestionRow(row.language, row.title, text, row.question, row.answers, ((len(before), len(before) + len(answer)),))
+
+
 def count_rarity(contexts: Iterable[str]) -> Floats:
     """Log inverse document frequency of every hash bucket of units and pairs."""
     counts, total = np.zeros(IDF_BUCKETS), 0
@@ -142,5 +193,9 @@ def _locate(units: Units, start: int, end: int) -> tuple[int, int] | None:
 def make_examples(rows: Sequence[QuestionRow], idf: Floats, absent_share: float, seed: int) -> list[Example]:
     """Training examples: every row whose answer is in its window, and `absent_share` of them again without an answer."""
     answered = [example for row in rows if (example := make_example(row, idf)) is not None and example.golds]
-    absent = [example for row in pair_absent(rows, absent_share, seed) if (example := make_example(row, idf)) is not None]
-    return answered + absent
+    return answered + make_absent(pair_absent(rows, absent_share, seed), idf)
+
+
+def make_absent(rows: Iterable[QuestionRow], idf: Floats) -> list[Example]:
+    """Examples of rows without an answer."""
+    return [example for row in rows if (example := make_example(row, idf)) is not None]

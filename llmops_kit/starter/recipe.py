@@ -22,6 +22,7 @@ from llmops_kit.starter.training import Plan, train
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from transformers import LlamaForCausalLM
 
 log = logging.getLogger(__name__)
 
@@ -30,21 +31,21 @@ TOKENIZER_PASSAGES = 30_000
 TOKENIZER_ROWS = 20_000
 WEIGHTS = {
     "sentence": 2.0,
-    "summary": 1.6,
-    "list": 0.7,
-    "repeat": 0.3,
+    "summary": 2.0,
+    "list": 0.8,
+    "repeat": 0.6,
     "decline": 0.6,
     "quote": 0.2,
     "question": 0.5,
     "style": 1.4,
     "keywords": 0.8,
-    "spelling": 1.2,
-    "fill": 0.8,
-    "translate": 1.0,
+    "spelling": 1.5,
+    "fill": 1.2,
+    "translate": 1.3,
     "classify": 1.3,
-    "json": 1.0,
+    "json": 1.4,
     "count": 0.6,
-    "sort": 0.6,
+    "sort": 0.8,
     "yes_no": 0.6,
     "greet": 0.6,
     "write": 1.0,
@@ -58,13 +59,15 @@ def build_curriculum(corpus: Corpus) -> Curriculum:
     return Curriculum(makers, WEIGHTS)
 
 
-def train_starter_lm(data: Path, target: Path, *, size: str, plan: Plan, held_out_rows: int = 50, checkpoint: Path | None = None) -> dict[str, object]:
-    """Run the whole recipe; returns what is written to `recipe.json` beside the weights."""
+def train_starter_lm(
+    data: Path, target: Path, *, size: str, plan: Plan, held_out_rows: int = 50, checkpoint: Path | None = None, start: Path | None = None
+) -> dict[str, object]:
+    """Run the whole recipe, or with `start` a further phase on earlier weights; returns what is written to `recipe.json` beside the weights."""
     corpus = read_corpus(data, articles=ARTICLES)
     log.info("%d questions, %d passages, %d texts dropped for overlap", len(corpus.questions), len(corpus.passages), corpus.dropped)
     curriculum = build_curriculum(corpus)
-    tokenizer = learn_tokenizer(corpus, curriculum, seed=plan.seed)
-    return finish_starter_lm(corpus, curriculum, tokenizer, target, size=size, plan=plan, held_out_rows=held_out_rows, checkpoint=checkpoint)
+    tokenizer = learn_tokenizer(corpus, curriculum, seed=plan.seed) if start is None else _read_tokenizer(start)
+    return finish_starter_lm(corpus, curriculum, tokenizer, target, size=size, plan=plan, held_out_rows=held_out_rows, checkpoint=checkpoint, start=start)
 
 
 def learn_tokenizer(corpus: Corpus, curriculum: Curriculum, *, seed: int) -> Tokenizer:
@@ -87,10 +90,14 @@ def finish_starter_lm(
     size: str,
     plan: Plan,
     held_out_rows: int,
-    checkpoint: Path | None,
+    checkpoint: Path | None = None,
+    start: Path | None = None,
 ) -> dict[str, object]:
-    """The recipe from the tokenizer on: network, training, evaluation, shipping."""
-    model = build_model(SIZES[size], tokenizer, seed=plan.seed)
+    """The recipe from the tokenizer on: network, training, evaluation, shipping.
+
+    With `start`, a folder of earlier weights with the same tokenizer, training goes on from there and the record keeps both phases.
+    """
+    model, earlier = (build_model(SIZES[size], tokenizer, seed=plan.seed), []) if start is None else _load_phase(start)
     if checkpoint:
         tokenizer.save(str(checkpoint.with_suffix(".tokenizer.json")))
     history = train(model, tokenizer, curriculum, plan, checkpoint=checkpoint)
@@ -110,6 +117,7 @@ def finish_starter_lm(
         "texts_dropped_for_overlap": corpus.dropped,
         "training": {key: value for key, value in asdict(history).items() if key != "log"},
         "log": history.log,
+        "earlier_phases": earlier,
         "evaluation": report,
         "machine": f"{platform.machine()}, {plan.threads} thread(s)",
     }
@@ -117,14 +125,28 @@ def finish_starter_lm(
     return recipe
 
 
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def _load_phase(folder: Path) -> tuple[LlamaForCausalLM, list[dict[str, object]]]:
+    """The weights of an earlier phase and the records of all phases up to it."""
+    from transformers import LlamaForCausalLM
+
+    record = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+    phase = {key: record[key] for key in ("plan", "kind_weights", "training", "log")}
+    return LlamaForCausalLM.from_pretrained(folder, use_safetensors=True), [*record.get("earlier_phases", []), phase]
+
+
 def evaluate_again(data: Path, folder: Path, *, held_out_rows: int) -> dict[str, object]:
     """Measure the weights in `folder` on more rows, and ship them again with the new record."""
-    from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM
 
     corpus = read_corpus(data, articles=ARTICLES)
     recipe: dict[str, object] = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = _read_tokenizer(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).eval()
     recipe["evaluation"] = evaluate(model, tokenizer, build_curriculum(corpus), corpus, rows=held_out_rows)
     ship(model, tokenizer, recipe, folder)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from llmops_kit.access import require, user_of
 from llmops_kit.errors import InputError
 from llmops_kit.types import Grid
 from llmops_kit.ui.files import offer
@@ -57,13 +58,14 @@ def tell_wandb(kit: Kit, language: Language) -> str:
 def find_own(kit: Kit, grid: str, request: gr.Request) -> Grid:
     """The grid, if it is this person's."""
     found = kit.store.get(Grid, grid) if grid else None
-    if found is None or found.participant != (request.username or "local"):
+    if found is None:
         raise InputError(en=say("batch.no_rows", "en"), ja=say("batch.no_rows", "ja"))
+    require(user_of(request), "participant", resource=found.id, resource_owner=found.participant)
     return found
 
 
 def list_earlier(kit: Kit, request: gr.Request) -> Any:
     """Update of the chooser of a person's earlier batches."""
-    grids = kit.store.find(Grid, participant=request.username or "local", limit=20)
+    grids = kit.store.find(Grid, participant=user_of(request).id, limit=20)
     names = [(f"{each.created_at:%Y-%m-%d %H:%M:%S} · {', '.join(prompt['name'] for prompt in each.spec['prompts'])}", each.id) for each in grids]
     return gr.Dropdown(choices=names, value=names[0][1] if names else None)

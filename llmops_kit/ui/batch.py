@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from llmops_kit.access import user_of
 from llmops_kit.errors import InputError, InvalidValue
 from llmops_kit.types import Prompt
 from llmops_kit.ui import form
@@ -151,7 +152,7 @@ def _wire_running(kit: Kit, parts: _Parts, keys: gr.State, more: Any) -> None:
             mapped = rows.map(_mapping(kit, prompts, columns))
             params = [{"temperature": value, "max_tokens": int(max_tokens)} for value in read_numbers(temperatures)]
             asked = {"prompts": prompts, "models": models, "rows": mapped, "params": params, "repeats": int(repeats)}
-            steps = stream_grid(kit.playground, kit.store, **asked, participant=request.username or "local", api_keys=keys)
+            steps = stream_grid(kit.playground, kit.store, **asked, participant=user_of(request).id, api_keys=keys)
             code = grid_code(kit.settings.workspace, prompts, models, file=rows.file, params=params, repeats=int(repeats))
             yield from _show_steps(kit, steps, language_of(request), code)
 
@@ -166,6 +167,7 @@ def _wire_running(kit: Kit, parts: _Parts, keys: gr.State, more: Any) -> None:
     def on_cancel(request: gr.Request, *, grid: str) -> list[Any]:
         if not grid:
             return [gr.skip()] * len(outputs)
+        find_own(kit, grid, request)
         table = find_answers(kit, grid)
         total = count_cells(kit, grid)
         text = say("batch.cancelled", language_of(request), done=len(table), total=total)
@@ -189,7 +191,8 @@ def _wire_running(kit: Kit, parts: _Parts, keys: gr.State, more: Any) -> None:
     asked |= {"repeats": parts.repeats, "keys": keys} | {f"column_{index}": column for index, column in enumerate(parts.mapping)}
     running = start.click(on_start, inputs_kwargs=asked, outputs=outputs, api_name="run_grid", **BATCH)
     resumed = resume.click(on_resume, inputs_kwargs={"grid": parts.grid, "keys": keys}, outputs=outputs, api_name="resume_grid", **BATCH)
-    cancel.click(on_cancel, inputs_kwargs={"grid": parts.grid}, outputs=outputs, cancels=[running, resumed], api_name="cancel_grid", **QUICK)
+    stopped = cancel.click(None, cancels=[running, resumed], api_name="cancel_grid", **QUICK)
+    stopped.then(on_cancel, inputs_kwargs={"grid": parts.grid}, outputs=outputs, api_name="show_cancelled_grid", **QUICK)
     again.click(on_open, inputs_kwargs={"earlier": earlier}, outputs=outputs, api_name="open_grid", **QUICK)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from llmops_kit.access import require, user_of
 from llmops_kit.errors import InputError
 from llmops_kit.types import Run
 from llmops_kit.ui import form
@@ -36,7 +37,7 @@ def build(kit: Kit, tab: gr.Tab, tabs: gr.Tabs, playground: TryTab) -> None:
     ids = gr.State([])
 
     def on_refresh(request: gr.Request) -> tuple[Any, Any, list[str]]:
-        runs = kit.playground.history(participant=request.username or "local", limit=_SHOWN)
+        runs = kit.playground.history(participant=user_of(request).id, limit=_SHOWN)
         shown = gr.Dataframe(_table(kit, runs, language_of(request)), visible=bool(runs))
         return gr.Markdown(visible=not runs), shown, [run.id for run in runs]
 
@@ -49,8 +50,9 @@ def build(kit: Kit, tab: gr.Tab, tabs: gr.Tabs, playground: TryTab) -> None:
             if not chosen:
                 raise InputError(en=say("history.none", "en"), ja=say("history.none", "ja"))
             run = kit.playground.get(chosen)
-            if run is None or run.participant != (request.username or "local"):
+            if run is None:
                 raise InputError(en=say("history.none", "en"), ja=say("history.none", "ja"))
+            require(user_of(request), "participant", resource=run.id, resource_owner=run.participant)
             return _open(kit, playground, run, int(pane) - 1, language_of(request))
 
     shown = [part for each in playground.panes for part in (each.column, each.chat, each.facts, each.last, each.model)]
@@ -69,7 +71,9 @@ def build(kit: Kit, tab: gr.Tab, tabs: gr.Tabs, playground: TryTab) -> None:
 def _on_fill(kit: Kit) -> Any:
     def on_fill(request: gr.Request, *, chosen: str) -> list[Any]:
         run = kit.playground.get(chosen)
-        if run is None or run.participant != (request.username or "local") or run.prompt_name not in kit.prompts.names():
+        if run is not None:
+            require(user_of(request), "participant", resource=run.id, resource_owner=run.participant)
+        if run is None or run.prompt_name not in kit.prompts.names():
             return [gr.skip()] * (3 * form.SLOTS)
         return form.fill(kit.prompts.get(str(run.prompt_name), version=run.prompt_version), run.variables)
 

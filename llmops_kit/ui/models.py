@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from llmops_kit.access import require, user_of
 from llmops_kit.ui.code import models_code
 from llmops_kit.ui.events import BATCH, QUICK
 from llmops_kit.ui.files import progress_bar
@@ -19,20 +20,30 @@ if TYPE_CHECKING:
     from llmops_kit.kit import Kit
     from llmops_kit.models.download import DownloadProgress
 
+_ADDED = ("add_id", "add_url", "add_model")
+
 
 @dataclass(frozen=True)
 class Panel:
-    """What the top bar needs of the panel."""
+    """The panel's components: the first four are what the top bar fills when it opens."""
 
     group: gr.Column
     table: gr.Dataframe
     memory: gr.Markdown
     chosen: gr.Dropdown
+    download: gr.Button
+    cancel: gr.Button
+    check: gr.Button
+    progress: gr.HTML
+    key: gr.Textbox
+    use: gr.Button
+    added: dict[str, Any]
+    add: gr.Button
 
 
 def build(kit: Kit, keys: gr.State, pickers: list[gr.Dropdown]) -> Panel:
     """Lay out the panel, hidden at first, and wire its events. `pickers` are the model choosers that follow the catalogue."""
-    with gr.Column(visible=False, elem_id="model-panel", elem_classes="panel") as panel:
+    with gr.Column(visible=False, elem_id="model-panel", elem_classes="panel") as group:
         gr.Markdown(label("models.intro"), elem_classes="quiet")
         table = gr.Dataframe(interactive=False, show_label=False, max_height=300, wrap=True, show_search="search", elem_id="models-table")
         memory = gr.Markdown(elem_classes="quiet", elem_id="models-memory")
@@ -48,13 +59,16 @@ def build(kit: Kit, keys: gr.State, pickers: list[gr.Dropdown]) -> Panel:
                 key = gr.Textbox(type="password", label=label("models.key"), info=label("models.key_info"), elem_id="models-key")
                 use = gr.Button(label("models.key_set"), size="sm", elem_id="models-use-key")
             with gr.Column(min_width=260):
-                add_id = gr.Textbox(label=label("models.add_id"), elem_id="models-add-id")
-                add_url = gr.Textbox(label=label("models.add_url"), elem_id="models-add-url")
-                add_model = gr.Textbox(label=label("models.add_model"), elem_id="models-add-model")
+                added = {name: gr.Textbox(label=label(f"models.{name}"), elem_id=f"models-{name.replace('_', '-')}") for name in _ADDED}
                 add = gr.Button(label("models.add_button"), size="sm", elem_id="models-add")
         with gr.Accordion(label("playground.code"), open=False):
             gr.Code(models_code(kit.settings.workspace), language="python", interactive=False, show_label=False, show_line_numbers=False)
+    panel = Panel(group, table, memory, chosen, download, cancel, check, progress, key, use, added, add)
+    _wire(kit, panel, keys, pickers)
+    return panel
 
+
+def _wire(kit: Kit, panel: Panel, keys: gr.State, pickers: list[gr.Dropdown]) -> None:
     def on_use(request: gr.Request, *, chosen: str, key: str, keys: dict[str, str]) -> tuple[dict[str, str], str, Any]:
         # A changed copy: the session's dictionary is replaced, never shared.
         changed = {name: value for name, value in keys.items() if name != chosen} | ({chosen: key.strip()} if key.strip() else {})
@@ -63,9 +77,11 @@ def build(kit: Kit, keys: gr.State, pickers: list[gr.Dropdown]) -> Panel:
 
     def on_add(request: gr.Request, *, add_id: str, add_url: str, add_model: str, keys: dict[str, str]) -> list[Any]:
         with shown_errors(request):
+            require(user_of(request), "owner", resource="models.yaml")
             kit.models.add(add_id.strip(), provider="openai", base_url=add_url.strip(), model=add_model.strip() or add_id.strip())
         gr.Info(say("models.added", language_of(request), id=add_id))
-        return [*refresh(kit, language_of(request), keys), *picker_updates(kit, len(pickers) + 1)]
+        ids = [entry.id for entry in kit.models.entries()]
+        return [*refresh(kit, language_of(request), keys), gr.Dropdown(choices=ids, value=add_id.strip()), *(gr.Dropdown(choices=ids) for _ in pickers)]
 
     def on_check(request: gr.Request, *, chosen: str, keys: dict[str, str]) -> str:
         with shown_errors(request):
@@ -78,19 +94,15 @@ def build(kit: Kit, keys: gr.State, pickers: list[gr.Dropdown]) -> Panel:
     def on_refresh(request: gr.Request, *, keys: dict[str, str]) -> list[Any]:
         return refresh(kit, language_of(request), keys)
 
-    use.click(on_use, inputs_kwargs={"chosen": chosen, "key": key, "keys": keys}, outputs=[keys, key, table], api_name="use_key", **QUICK)
-    add.click(
-        on_add,
-        inputs_kwargs={"add_id": add_id, "add_url": add_url, "add_model": add_model, "keys": keys},
-        outputs=[table, memory, chosen, *pickers],
-        api_name="add_model",
-        **QUICK,
-    )
-    check.click(on_check, inputs_kwargs={"chosen": chosen, "keys": keys}, outputs=[progress], api_name="check_model", **QUICK)
-    fetching = download.click(_on_download(kit), inputs_kwargs={"chosen": chosen}, outputs=[progress], api_name="download_model", **BATCH)
-    fetching.then(on_refresh, inputs_kwargs={"keys": keys}, outputs=[table, memory], api_name="refresh_models", **QUICK)
-    cancel.click(lambda: None, cancels=[fetching], api_name="cancel_download", **QUICK)
-    return Panel(panel, table, memory, chosen)
+    chosen: dict[str, Any] = {"chosen": panel.chosen, "keys": keys}
+    panel.use.click(on_use, inputs_kwargs={**chosen, "key": panel.key}, outputs=[keys, panel.key, panel.table], api_name="use_key", **QUICK)
+    outputs = [panel.table, panel.memory, panel.chosen, *pickers]
+    panel.add.click(on_add, inputs_kwargs={**panel.added, "keys": keys}, outputs=outputs, api_name="add_model", **QUICK)
+    panel.check.click(on_check, inputs_kwargs=chosen, outputs=[panel.progress], api_name="check_model", **QUICK)
+    one: dict[str, Any] = {"chosen": panel.chosen}
+    fetching = panel.download.click(_on_download(kit), inputs_kwargs=one, outputs=[panel.progress], api_name="download_model", **BATCH)
+    fetching.then(on_refresh, inputs_kwargs={"keys": keys}, outputs=[panel.table, panel.memory], api_name="refresh_models", **QUICK)
+    panel.cancel.click(None, cancels=[fetching], api_name="cancel_download", **QUICK)
 
 
 def refresh(kit: Kit, language: Language, keys: dict[str, str]) -> list[Any]:
@@ -98,11 +110,6 @@ def refresh(kit: Kit, language: Language, keys: dict[str, str]) -> list[Any]:
     loaded = kit.models.loaded()
     models = " · ".join(f"{each.id} {each.memory_mb:.0f} MB ({each.device}, {each.dtype})" for each in loaded)
     return [catalogue_table(kit, language, keys), say("models.loaded", language, models=models) if loaded else say("models.nothing_loaded", language)]
-
-
-def picker_updates(kit: Kit, count: int) -> list[Any]:
-    """The same list of models for every chooser."""
-    return [gr.Dropdown(choices=[entry.id for entry in kit.models.entries()]) for _ in range(count)]
 
 
 def catalogue_table(kit: Kit, language: Language, keys: dict[str, str]) -> Any:
@@ -143,6 +150,8 @@ def time_left(seconds: float | None, language: Language) -> str:
 
 def _on_download(kit: Kit) -> Any:
     def on_download(request: gr.Request, *, chosen: str) -> Iterator[str]:
+        with shown_errors(request):
+            require(user_of(request), "owner", resource=chosen)
         language, cancel, seen = language_of(request), threading.Event(), _Seen()
         worker = threading.Thread(target=seen.fetch, args=(kit, chosen, cancel), daemon=True)
         worker.start()

@@ -158,7 +158,7 @@ def facts_of(kit: Kit, run: Run, language: Language) -> str:
     if run.finish_reason is not None:
         if run.latency_s is not None:
             parts.append(say("facts.total", language, value=f"{run.latency_s:.2f}"))
-        parts.append(say("facts.tokens", language, input=run.input_tokens if run.input_tokens is not None else "?", output=run.output_tokens or 0))
+        parts.append(say("facts.tokens", language, input=run.input_tokens if run.input_tokens is not None else "–", output=run.output_tokens or 0))
         if run.cost is not None:
             parts.append(say("facts.cost", language, value=f"{run.cost:.6f}"))
         elif run.finish_reason != "error" and kit.models.get(run.model).provider != "openai":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from llmops_kit.access import require, user_of
 from llmops_kit.errors import InputError
 from llmops_kit.types import new_id
 from llmops_kit.ui import form
@@ -65,7 +66,13 @@ def build(kit: Kit, keys: gr.State) -> TryTab:
         api_name="ask_message",
         **QUICK,
     )
-    streams = []
+    _wire_panes(kit, panes, (first, sent), asked=asked, keys=keys, code=code, stop_all=stop_all)
+    return TryTab(prompt_form, panes, count, system, lambda name, version, language: _choose(kit, name, version, language))
+
+
+def _wire_panes(kit: Kit, panes: tuple[Pane, ...], causes: Any, *, asked: gr.State, keys: gr.State, code: gr.Code, stop_all: gr.Button) -> None:
+    first, sent = causes
+    streams, stops = [], []
     for pane in panes:
         inputs = {**pane.inputs(), "asked": asked, "keys": keys}
         outputs = [pane.chat, pane.facts, pane.last]
@@ -77,25 +84,14 @@ def build(kit: Kit, keys: gr.State) -> TryTab:
         again = pane.retry.click(_on_retry, outputs=[asked], api_name=f"ask_again_{pane.index}", **QUICK)
         events.append(again.success(run, inputs_kwargs=inputs, outputs=outputs, api_name=f"retry_{pane.index}", **GENERATION))
         streams += events
-        pane.stop.click(
-            _on_stop(kit, pane.index),
-            inputs_kwargs={"asked": asked, "last": pane.last},
-            outputs=outputs,
-            cancels=events,
-            api_name=f"stop_{pane.index}",
-            **QUICK,
-        )
+        stops.append(pane.stop.click(None, cancels=events, api_name=f"stop_{pane.index}", **QUICK))
         pane.last.change(_on_code(kit), inputs_kwargs={"last": pane.last}, outputs=[code], api_name=f"code_{pane.index}", **QUICK)
-    stopped = stop_all.click(lambda: None, cancels=streams, api_name="stop_all", **QUICK)
-    for pane in panes:
-        stopped.then(
-            _on_stop(kit, pane.index),
-            inputs_kwargs={"asked": asked, "last": pane.last},
-            outputs=[pane.chat, pane.facts, pane.last],
-            api_name=f"stopped_{pane.index}",
-            **QUICK,
-        )
-    return TryTab(prompt_form, panes, count, system, lambda name, version, language: _choose(kit, name, version, language))
+    stop_every = stop_all.click(None, cancels=streams, api_name="stop_all", **QUICK)
+    for pane, stop in zip(panes, stops, strict=True):
+        # Gradio sends the cancel only after a listener's own function, so what was said is shown by a second one.
+        shown = {"inputs_kwargs": {"asked": asked, "last": pane.last}, "outputs": [pane.chat, pane.facts, pane.last], **QUICK}
+        for cause, name in ((stop, "stopped"), (stop_every, "stopped_all")):
+            cause.then(_on_stop(kit, pane.index), api_name=f"{name}_{pane.index}", **shown)
 
 
 def _wire_form(kit: Kit, prompt_form: form.PromptForm, panes: tuple[Pane, ...], count: gr.Radio) -> None:
@@ -167,7 +163,7 @@ def _on_stream(kit: Kit, index: int) -> Callable[..., Iterator[list[Any]]]:
                 kit,
                 asked,
                 run_id=asked["ids"][index],
-                participant=request.username or "local",
+                participant=user_of(request).id,
                 language=language_of(request),
                 keys=keys,
                 model=model,
@@ -185,6 +181,7 @@ def _on_stop(kit: Kit, index: int) -> Callable[..., list[Any]]:
         run = _await_run(kit, asked["ids"][index]) if asked.get("ids") else None
         if run is None or run.id == last.get("run_id"):
             return [gr.skip()] * 3
+        require(user_of(request), "participant", resource=run.id, resource_owner=run.participant)
         return [turns_of(run), facts_of(kit, run, language_of(request)), remember(run, follow(asked, last))]
 
     return on_stop
@@ -192,7 +189,7 @@ def _on_stop(kit: Kit, index: int) -> Callable[..., list[Any]]:
 
 def _await_run(kit: Kit, run_id: str) -> Any:
     """The stopped run; its generator is closed by the queue a moment after the button's own event."""
-    for _ in range(20):
+    for _ in range(100):
         if run := kit.playground.get(run_id):
             return run
         time.sleep(0.05)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from llmops_kit.access import user_of
 from llmops_kit.errors import InputError
 from llmops_kit.types import Message, Prompt
 from llmops_kit.ui.events import QUICK
@@ -38,7 +39,7 @@ def wire_saving(kit: Kit, panes: tuple[Pane, ...]) -> None:
         with shown_errors(request):
             prompt = prompt_of(kit, draft, name)
             newest = max((saved.version for saved in kit.prompts.versions(name)), default=0) if name in kit.prompts.names() else 0
-            saved = kit.prompts.save(prompt, message=message, author=request.username or "local")
+            saved = kit.prompts.save(prompt, message=message, author=user_of(request).id)
         key = "playground.saved" if saved.version > newest else "playground.same"
         gr.Info(say(key, language_of(request), name=saved.name, version=saved.version))
         return gr.Group(visible=False)

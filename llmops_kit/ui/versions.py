@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from llmops_kit.access import user_of
 from llmops_kit.prompts import parse
 from llmops_kit.ui.code import version_code
 from llmops_kit.ui.events import QUICK
@@ -52,14 +53,14 @@ def build(kit: Kit, tab: gr.Tab) -> None:
 
     def on_save(request: gr.Request, *, text: str, message: str) -> list[Any]:
         with shown_errors(request):
-            saved = kit.prompts.save(parse(text), message=message, author=request.username or "local")
+            saved = kit.prompts.save(parse(text), message=message, author=user_of(request).id)
             gr.Info(say("playground.saved", language_of(request), name=saved.name, version=saved.version))
             return _show(kit, saved.name, None, language_of(request))
 
     def on_move(request: gr.Request, *, name: str, version: str, mark: str) -> list[Any]:
         with shown_errors(request):
             number = _number(version)
-            kit.prompts.label(name, number, mark, author=request.username or "local")
+            kit.prompts.label(name, number, mark, author=user_of(request).id)
             gr.Info(say("versions.moved", language_of(request), name=name, version=number, label=mark))
             return _show(kit, name, version, language_of(request))
 

@@ -19,10 +19,11 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llmops_kit.access import User
 from llmops_kit.web.addresses import comes_from_elsewhere, host_name, is_loopback, read_headers, single
 from llmops_kit.web.bindings import Bindings, Forbidden
 from llmops_kit.web.bodies import LimitedBody, Refusal, Replay, parse_object
-from llmops_kit.web.identity import Identity, User
+from llmops_kit.web.identity import Identity
 from llmops_kit.web.responses import Responder
 from llmops_kit.web.routes import Guard, Route, RouteTable
 

@@ -10,9 +10,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.middleware.cors import CORSMiddleware
 
+from llmops_kit.access import User
 from llmops_kit.web.bindings import Bindings
 from llmops_kit.web.edge import Edge, EdgePolicy, EdgeState
-from llmops_kit.web.identity import Identity, User, load_key
+from llmops_kit.web.identity import Identity, load_key
 from llmops_kit.web.language import PageLanguage
 from llmops_kit.web.responses import LANGUAGE_COOKIE
 from llmops_kit.web.routes import KIT_ROUTES, Guard, RouteTable

@@ -63,7 +63,7 @@ def test_a_new_version_shows_one_changed_character_and_the_label_moves(browser: 
     page.context.close()
 
 
-def lambda_has(text: str):  # noqa: ANN201
+def lambda_has(text: str):
     """A pattern for `to_have_value`."""
     import re
 
