@@ -26,6 +26,7 @@ A bug is none of these: it stays an ordinary exception and is loud in the log.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import ClassVar
 
 from llmops_kit.types import Run
@@ -33,6 +34,8 @@ from llmops_kit.types import Run
 
 class KitError(Exception):
     """Base of all deliberate errors. `facts` are the values named in the sentence; `run` is the recorded call, if any.
+
+    A fact that reads differently in the two languages is given as `{"en": …, "ja": …}`.
 
     `what` and `next_step` are templates by language. A raiser with a more precise sentence passes its own:
     `InvalidValue(en="…", ja="…", value=3)`; both languages are required then.
@@ -51,7 +54,11 @@ class KitError(Exception):
 
     def _fill(self, language: str) -> str:
         sentence = self.what[language] + (" " if language == "en" else "") + self.next_step[language]
-        return re.sub(r"\{(\w+)\}", lambda blank: str(self.facts.get(blank[1], blank[0])), sentence).strip()
+        return re.sub(r"\{(\w+)\}", lambda blank: str(self._fact(blank[1], language)), sentence).strip()
+
+    def _fact(self, name: str, language: str) -> object:
+        value = self.facts.get(name, f"{{{name}}}")
+        return value[language] if isinstance(value, Mapping) and set(value) == {"en", "ja"} else value
 
     def text(self, language: str) -> str:
         """The whole sentence with its next step, in `language` (`ja`, else English)."""
@@ -162,7 +169,7 @@ class ModelRefused(ModelError):
     """The model failed its self-test or breaks a safety rule (`model`, `reason`)."""
 
     key = "error.model_refused"
-    what = {"en": "The model “{model}” was refused: {reason}.", "ja": "モデル「{model}」は安全のため使えません：{reason}。"}
+    what = {"en": "The model “{model}” was refused: {reason}.", "ja": "モデル「{model}」は使えません：{reason}。"}
 
 
 class PromptTooLong(ModelError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import secrets
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "length", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "content_filter", "cancelled", "error"]
 VariableKind = Literal["text", "select", "number"]
 
 
@@ -171,6 +172,13 @@ def hash_messages(messages: Iterable[Message]) -> str:
     """SHA-256 over the rendered messages: equal hashes mean the model was asked exactly the same."""
     plain = [[turn.role, turn.content] for turn in messages]
     return hashlib.sha256(json.dumps(plain, ensure_ascii=False).encode()).hexdigest()
+
+
+def to_plain(value: Any) -> Any:
+    """What JSON can hold of a value it cannot: a record as a mapping, anything else as its text. For `json.dumps(default=…)`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def new_id() -> str:

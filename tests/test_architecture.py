@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,69 @@ def test_importing_the_kit_is_light() -> None:
     loaded = modules_after("import llmops_kit")
     assert len(loaded) < 60
     assert not {name for name in loaded if name.split(".")[0] in HEAVY}
+
+
+def measure_cpu_s(code: str) -> float:
+    """Seconds of processor time a fresh interpreter takes for `code`, start included: the best of seven, so that other load does not count."""
+    script = f"{code}\nimport time; print(time.process_time())"
+    return min(float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout) for _ in range(7))
+
+
+def test_importing_the_kit_takes_less_than_a_tenth_of_a_second() -> None:
+    assert measure_cpu_s("import llmops_kit") - measure_cpu_s("pass") < 0.1
+
+
+def make(folder: Path, target: str, python: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `make target` on a copy of the Makefile, with `python` (a shell script) as the Python to build from."""
+    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (folder / name).touch()
+    fake = folder / "fake-python"
+    fake.write_text(f"#!/bin/sh\n{python}")
+    fake.chmod(0o755)
+    settings = [f"{name}={value}" for name, value in variables.items()]
+    return subprocess.run(["make", target, f"PYTHON={fake}", *settings], capture_output=True, text=True, cwd=folder)
+
+
+WITHOUT_ENSUREPIP = f"""
+case "$*" in
+  *"-m venv"*) mkdir -p .venv/bin; touch .venv/bin/python; echo "The virtual environment was not created: ensurepip is not available."; exit 1;;
+  *ensurepip*) exit 1;;
+  *) exec {sys.executable} "$@";;
+esac
+"""
+# A virtual environment whose pip writes down what it was asked, and brings CUDA libraries unless told where torch is.
+RECORDING_PIP = f"""
+case "$*" in
+  *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;;
+  *"-m pip"*) echo "$*" >> asked; mkdir -p .venv/lib/python3/site-packages/nvidia;;
+  *) exec {sys.executable} "$@";;
+esac
+"""
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_a_python_without_venv_is_one_line_that_names_the_package(tmp_path: Path) -> None:
+    done = make(tmp_path, "install", WITHOUT_ENSUREPIP)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert f"python{sys.version_info[0]}.{sys.version_info[1]}-venv" in line
+    assert not (tmp_path / ".venv").exists(), "a half-made one would be taken for a whole one the next time"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_torch_index_reaches_pip_and_cuda_without_a_gpu_is_pointed_out(tmp_path: Path) -> None:
+    plain, index, wheels = (tmp_path / name for name in ("plain", "index", "wheels"))
+    for folder in (plain, index, wheels):
+        folder.mkdir()
+    done = make(plain, "install", RECORDING_PIP)
+    assert done.returncode == 0, done.stderr
+    advised = shutil.which("nvidia-smi") is None
+    assert ("TORCH_INDEX" in done.stdout) is advised and "index" not in (plain / "asked").read_text()
+    done = make(index, "install", RECORDING_PIP, TORCH_INDEX="https://example.org/cpu")
+    assert "--extra-index-url https://example.org/cpu" in (index / "asked").read_text() and "TORCH_INDEX" not in done.stdout
+    make(wheels, "install", RECORDING_PIP, TORCH_INDEX=str(tmp_path))
+    assert f"--find-links {tmp_path}" in (wheels / "asked").read_text()
 
 
 def test_opening_a_kit_loads_no_model_and_no_face(tmp_path: Path) -> None:

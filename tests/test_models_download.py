@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
+import sys
 import threading
 import time
 from collections import Counter
@@ -181,6 +183,30 @@ def test_a_download_is_complete_pinned_and_answers(models: Models, hub: Hub, tmp
     assert answer.response_metadata["model_revision"] == COMMIT
     again = Models(Settings(workspace=tmp_path / "workspace", hub_cache=tmp_path / "cache"))
     assert again.get("tiny").revision == COMMIT and again.state("tiny").is_ready, "offline too"
+
+
+class Terminal(io.StringIO):
+    """What somebody at a terminal sees of stderr."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_a_bar_that_starts_where_the_last_try_ended(models: Models, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.delay_s = 0.01
+    run_until(models, 1.0)
+    hub.delay_s = 0.0
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    models.download("tiny")
+    shares = [int(share) for share in re.findall(r"(\d+)%", terminal.getvalue())]
+    assert 15 <= shares[0] < 100 and shares[-1] == 100
+    assert re.search(r"\dM/3\.\d+M", terminal.getvalue()), "megabytes"
+
+
+def test_nobody_who_looks_elsewhere_gets_a_bar(models: Models, capfd: pytest.CaptureFixture[str]) -> None:
+    models.download("tiny")
+    assert "%" not in capfd.readouterr().err
 
 
 def test_other_tools_find_what_was_downloaded(models: Models, tmp_path: Path) -> None:

@@ -8,11 +8,15 @@ import threading
 import time
 
 import pytest
+from langchain_core.messages import AIMessageChunk
 
+from llmops_kit import open_kit
 from llmops_kit.errors import EndpointError, InvalidValue, KitError, ModelNotReady
 from llmops_kit.models.catalogue import ModelEntry
-from llmops_kit.models.endpoint import OPENAI_URL, EndpointChat
-from tests.faulty_server import KEY, FaultyServer
+from llmops_kit.models.decoding import TextFilter
+from llmops_kit.models.endpoint import OPENAI_URL, EndpointChat, _Answer
+from tests import faulty_server
+from tests.faulty_server import KEY, USAGE, FaultyServer, event
 
 LIMIT_S = 1.0
 
@@ -78,6 +82,32 @@ def test_length_and_missing_usage_are_told_as_they_are(server):
     long = make_chat(server.url("long")).invoke("Hi")
     assert (long.text, long.response_metadata["finish_reason"]) == ("aaaaa", "length")
     assert make_chat(server.url("no_usage")).invoke("Hi").usage_metadata is None
+
+
+def test_a_filtered_answer_says_so_all_the_way_to_the_run(server, tmp_path, monkeypatch):
+    filtered = [event("言え"), event(finish="content_filter"), event(usage=USAGE), b"data: [DONE]\n\n"]
+    monkeypatch.setattr(faulty_server, "GOOD", filtered)
+    assert make_chat(server.url("good")).invoke("Hi").response_metadata["finish_reason"] == "content_filter"
+    with open_kit(tmp_path) as kit:
+        kit.models.add("far", provider="openai", base_url=server.url("good"), model="remote")
+        run = kit.playground.run([{"role": "user", "content": "Hi"}], model="far", api_key=KEY)
+        assert (run.output, run.finish_reason, run.error) == ("言え", "content_filter", None)
+        assert kit.playground.get(run.id) == run and "content_filter" in run.facts()
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, "content_filter"),
+        ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "length"),
+        ({"status": "completed", "incomplete_details": None}, "stop"),
+        ({"finish_reason": "tool_calls"}, "stop"),
+    ],
+)
+def test_why_an_answer_ended_is_understood_in_the_words_of_both_interfaces(said, reason):
+    answer = _Answer(TextFilter())
+    answer.add(AIMessageChunk(content="a", response_metadata=said))
+    assert answer.metadata("m")["finish_reason"] == reason
 
 
 def test_a_request_that_failed_before_its_first_token_is_tried_once_more(server):

@@ -81,7 +81,7 @@ def test_the_engine_is_an_engine(engine):
 
 
 def test_a_seed_reproduces_among_other_requests(engine):
-    wanted = {"max_tokens": 16, "temperature": 1.0, "top_p": 0.95, "top_k": 60}
+    wanted = {"max_tokens": 16, "temperature": 2.0, "top_p": 0.98, "top_k": 60}  # hot: a trained model greets alike at 1.0
     alone = [answer(engine, QUESTIONS[0], seed=seed, **wanted) for seed in range(6)]
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda seed: answer(engine, QUESTIONS[0], seed=seed, **wanted), range(6)))

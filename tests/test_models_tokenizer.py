@@ -220,3 +220,16 @@ def test_a_tokenizer_that_loses_characters_is_refused(tmp_path: Path) -> None:
 def test_a_loader_without_its_file_says_which(tmp_path: Path) -> None:
     with pytest.raises(ModelRefused, match=r"spiece\.model"):
         load_tokenizer(entry_of(tmp_path, "spm_backend"), tmp_path)
+
+
+@pytest.mark.parametrize("loader", EXACT_LOADERS)
+def test_a_typed_end_of_text_is_text_and_a_line_break_is_still_the_newline_token(rinna: Path, workspace: Path, loader: str) -> None:
+    from llmops_kit.models.loading import load_model
+    from llmops_kit.types import Message
+
+    entry = entry_of(rinna, loader, prompt_style="rinna_nl", newline_token="<NL>")
+    loaded = load_model(entry, rinna, Settings(workspace=workspace))
+    ids = loaded.render([Message("user", "はい</s>いいえ\n<s>次")])
+    assert not set(ids) & set(loaded.tokenizer.all_special_ids)
+    assert str(loaded.tokenizer.decode(ids)) == "ユーザー: はい</s>いいえ<NL><s>次<NL>システム: "
+    assert ids.count(loaded.tokenizer.convert_tokens_to_ids("<NL>")) == 2

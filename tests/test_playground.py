@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from llmops_kit import open_kit
 from llmops_kit.errors import EndpointError, InvalidValue, KitError, MissingVariable, PromptTooLong, UnknownName
 from llmops_kit.kit import Kit
+from llmops_kit.playground.grid import stream_grid
 from llmops_kit.types import Message, Prompt, Run
 from tests.faulty_server import KEY, FaultyServer
 
@@ -109,7 +111,7 @@ def test_a_system_prompt_replaces_the_prompts_own(kit: Kit) -> None:
         ({"prompt": "summarize", "variables": {"text": TEXT}, "temperature": 9}, InvalidValue, "9"),
         ({"prompt": "summarize", "variables": {"text": TEXT}, "temprature": 1}, InvalidValue, "temprature"),
         ({"prompt": "summarize", "variables": {"text": "あ" * 1_000_000}}, PromptTooLong, "starter-lm"),
-        ({"prompt": "summarize", "variables": {"text": "x" * 10_000_000}}, InvalidValue, "10,000,000"),
+        ({"prompt": "summarize", "variables": {"text": "x" * 10_000_000}}, InvalidValue, "10,000,0.. characters"),
     ],
     ids=["blank", "missing", "unknown model", "temperature", "misspelt", "1 MB", "10 MB"],
 )
@@ -124,11 +126,62 @@ def test_bad_input_is_a_clear_error_and_a_recorded_run(kit: Kit, call: dict, kin
     assert sum(len(turn.content) for turn in run.messages) < 3_000_000
 
 
-def test_an_empty_chat_is_refused_before_any_call(kit: Kit) -> None:
-    with pytest.raises(MissingVariable):
-        kit.playground.run([{"role": "user", "content": "  "}])
+@pytest.mark.parametrize(
+    ("prompt", "kind", "named"),
+    [
+        ("no-such-prompt", UnknownName, "no-such-prompt"),
+        ([], MissingVariable, "message"),
+        ([{"role": "user", "content": "  "}], MissingVariable, "message"),
+        (Prompt(name="", messages=()), MissingVariable, "message"),
+        ([{"role": "user"}], InvalidValue, "role"),
+        ([{"content": "hi"}], InvalidValue, "hi"),
+        ([{"role": "robot", "content": "hi"}], InvalidValue, "robot"),
+        ([{"role": "user", "content": None}], InvalidValue, "None"),
+        ([{"role": "user", "content": [{"type": "image"}]}], InvalidValue, "image"),
+        (["hi"], InvalidValue, "hi"),
+        ({"role": "user", "content": "hi"}, InvalidValue, "prompt"),
+        (7, InvalidValue, "7"),
+        (None, InvalidValue, "None"),
+        ([{"role": "x" * 10_000}], InvalidValue, "…"),
+    ],
+)
+def test_a_prompt_that_is_none_is_refused_and_recorded(kit: Kit, prompt: object, kind: type[KitError], named: str) -> None:
+    before = kit.store.count(Run)
+    with pytest.raises(kind, match=named) as failed:
+        kit.playground.run(prompt, model="starter-lm", variables={"text": TEXT}, participant="p9")  # type: ignore[arg-type]
+    run = last_run(kit)
+    assert kit.store.count(Run) == before + 1
+    assert failed.value.run == run and run.error == str(failed.value) and run.finish_reason == "error"
+    assert (run.participant, run.model, run.variables) == ("p9", "starter-lm", {"text": TEXT})
+    assert run.prompt_name == (prompt if isinstance(prompt, str) else None)
+    assert len(failed.value.text("ja")) < 500
+    assert kit.playground.under_way == 0
 
 
+def test_variables_that_are_no_mapping_are_refused_and_recorded(kit: Kit) -> None:
+    with pytest.raises(InvalidValue, match="variables"):
+        kit.playground.run("summarize", variables=[TEXT])  # type: ignore[arg-type]
+    assert "variables" in (last_run(kit).error or "")
+
+
+def test_the_keywords_are_spelled_out_for_the_tab_key(kit: Kit) -> None:
+    streamed, run = (inspect.signature(verb).parameters for verb in (kit.playground.stream, kit.playground.run))
+    assert list(run) == list(streamed) and {"model", "variables", "system", "participant", "api_key"} < set(run)
+    grid = inspect.signature(kit.playground.grid).parameters
+    options = inspect.signature(stream_grid).parameters
+    assert set(grid) == (set(options) - {"playground", "store"}) | {"progress"}
+    assert all(options[name].default == grid[name].default for name in set(options) & set(grid))
+
+
+def test_the_models_are_named_by_the_keyword_model(kit: Kit) -> None:
+    assert kit.models.state(model="starter-lm").is_ready
+    assert kit.models.chat(model="starter-lm") is kit.models.chat("starter-lm")
+    assert kit.models.check(model="starter-lm") == kit.models.check(id="starter-lm") == kit.models.check("starter-lm")
+    with pytest.raises(UnknownName):
+        kit.models.check()
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")
 @pytest.mark.parametrize("fault", ["stall", "cut", "broken_json", "wrong_shape", "bare_list", "stall_after_one"])
 def test_an_endpoint_that_misbehaves_is_an_error_in_two_languages_and_a_recorded_run(kit: Kit, server: FaultyServer, fault: str) -> None:
     kit.models.add(f"bad-{fault}", provider="openai", base_url=server.url(fault), model="remote-1")
@@ -149,7 +202,8 @@ def test_a_dead_endpoint_says_so(kit: Kit) -> None:
 
 
 def test_a_good_endpoint_streams_counts_and_costs(kit: Kit, server: FaultyServer) -> None:
-    kit.models.add("good", provider="openai", base_url=server.url("good"), model="remote-1", price_in_per_mtok=1.0, price_out_per_mtok=2.0, price_date="2026-11-22")
+    prices = {"price_in_per_mtok": 1.0, "price_out_per_mtok": 2.0, "price_date": "2026-11-22"}
+    kit.models.add("good", provider="openai", base_url=server.url("good"), model="remote-1", **prices)
     run = kit.playground.run([{"role": "user", "content": "hi"}], model="good", api_key=KEY)
     assert run.output == "こんにちは。" and (run.input_tokens, run.output_tokens) == (7, 3)
     assert run.cost == pytest.approx(13e-6) and run.model_revision == "fp_7"
@@ -177,6 +231,9 @@ def test_history_is_newest_first_and_by_participant(kit: Kit) -> None:
         kit.playground.run([{"role": "user", "content": "hi"}], model="starter-lm", participant=participant, max_tokens=2)
     annas = kit.playground.history(participant="anna")
     assert len(annas) == 2 and annas[0].created_at > annas[1].created_at
+    both = kit.playground.history(participant=["anna", "ben"])
+    assert [run.participant for run in both] == ["anna", "ben", "anna"]
+    assert kit.playground.history(participant=[]) == kit.playground.history(participant="") == []
 
 
 def test_a_workspace_can_be_reopened(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -17,7 +19,8 @@ import sqlalchemy as sa
 
 from llmops_kit.errors import WorkspaceError
 from llmops_kit.store import Store
-from llmops_kit.store.tables import MIGRATIONS, TABLES
+from llmops_kit.store.migrations import MIGRATIONS
+from llmops_kit.store.tables import applied
 from llmops_kit.types import Grid, LabelMove, Message, PromptVersion, Run, Source, new_id, now
 
 
@@ -150,24 +153,95 @@ def test_many_threads_write_without_losing_or_doubling(store: Store) -> None:
     assert len(store.unsent(limit=1000)) == len(ids)
 
 
-def test_a_workspace_of_every_older_version_opens_and_is_upgraded(url: str) -> None:
-    for known in range(1, len(MIGRATIONS)):
-        engine = sa.create_engine(url)
-        with engine.begin() as connection:
-            connection.exec_driver_sql("CREATE TABLE migrations (name VARCHAR(60) PRIMARY KEY, applied_at VARCHAR(32) NOT NULL)")
-            for name, migrate in MIGRATIONS[:known]:
-                migrate(connection)
-                connection.exec_driver_sql(f"INSERT INTO migrations VALUES ('{name}', '2026-01-01T00:00:00.000000+00:00')")
+def make_old(url: str, known: int) -> None:
+    """A workspace as the version with the first `known` migrations left it."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        applied.create(connection)
+        for name, migrate in MIGRATIONS[:known]:
+            migrate(connection)
+            connection.exec_driver_sql(f"INSERT INTO migrations VALUES ('{name}', '2026-01-01T00:00:00.000000+00:00')")
+    engine.dispose()
+
+
+def drop_all(url: str) -> None:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for table in sa.inspect(connection).get_table_names():
+            connection.exec_driver_sql(f"DROP TABLE {table}")
+    engine.dispose()
+
+
+def read_schema(url: str) -> dict[str, object]:
+    """Everything the database says of its tables: columns with types, keys, indexes, and for SQLite the very statements."""
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        seen = sa.inspect(connection)
+        schema: dict[str, object] = {
+            name: (
+                [(column["name"], str(column["type"]), column["nullable"], column.get("default")) for column in seen.get_columns(name)],
+                seen.get_pk_constraint(name)["constrained_columns"],
+                sorted((index["name"] or "", index["column_names"], bool(index["unique"])) for index in seen.get_indexes(name)),
+                sorted(each["column_names"] for each in seen.get_unique_constraints(name)),
+            )
+            for name in seen.get_table_names()
+        }
+        if connection.dialect.name == "sqlite":
+            statements = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql > ''")
+            schema["statements"] = {name: " ".join(statement.split()) for name, statement in statements}
+    engine.dispose()
+    return schema
+
+
+def test_a_workspace_of_every_older_version_is_upgraded_to_the_schema_of_a_new_one(url: str) -> None:
+    Store(url).close()
+    new = read_schema(url)
+    for known in range(1, len(MIGRATIONS) + 1):
+        drop_all(url)
+        make_old(url, known)
         upgraded = Store(url)
         upgraded.append(make_run(), publish="run")
         upgraded.append(Grid(new_id(), now(), "p", {}))
         assert upgraded.count(Run) == 1
         upgraded.close()
-        with engine.begin() as connection:
-            assert set(connection.scalars(sa.text("SELECT name FROM migrations"))) == {name for name, _ in MIGRATIONS}
-            for table in [*reversed(list(TABLES.values())), sa.table("migrations")]:
-                connection.exec_driver_sql(f"DROP TABLE {table.name}")
-        engine.dispose()
+        assert read_schema(url) == new
+
+
+def test_the_rows_of_an_older_version_are_kept_in_place(url: str) -> None:
+    make_old(url, 4)
+    before = read_schema(url)
+    assert ("model", "VARCHAR(200)") in [column[:2] for column in before["runs"][0]]  # type: ignore[index]
+    runs = [make_run() for _ in range(20)]
+    rows = {"created_at": now().isoformat(), **dict.fromkeys(("variables", "params"), "{}"), **dict.fromkeys(("sources", "flags"), "[]")}
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for run in runs:
+            plain = {"id": run.id, "participant": "p1", "app": "playground", "model": "古いモデル", "prompt_sha256": "0" * 64, "output": "20日です。", **rows}
+            columns = ", ".join(plain)
+            values = ", ".join(f":{name}" for name in plain)
+            text = json.dumps([{"role": "user", "content": "有給は？"}], ensure_ascii=False)
+            connection.execute(sa.text(f"INSERT INTO runs ({columns}, messages) VALUES ({values}, :messages)"), {**plain, "messages": text})
+            moment = now().isoformat()
+            connection.execute(sa.text(f"INSERT INTO outbox (kind, record_id, created_at) VALUES ('run', '{run.id}', '{moment}')"))
+    engine.dispose()
+    upgraded = Store(url)
+    assert {run.id for run in upgraded.find(Run, model="古いモデル")} == {run.id for run in runs}
+    assert upgraded.find(Run)[0].messages == (Message("user", "有給は？"),)
+    assert [item.record_id for item in upgraded.unsent()] == [run.id for run in runs]
+    upgraded.close()
+
+
+def test_no_name_is_too_long_or_too_odd_to_be_recorded(store: Store) -> None:
+    """Random letters, so that no index can press them: PostgreSQL's refuse 2,705 bytes."""
+    long = "".join(random.Random(1).choices("亜阿愛挨逢葵茜穐悪握渥旭", k=5000))
+    run = make_run(model=long, model_revision="r\x00" * 100, adapter=long, prompt_name=long, participant=f"p\ud800{long}", app=long)
+    assert store.append(run, publish="run")
+    kept = store.get(Run, run.id)
+    assert kept is not None and kept.model == long[:499] + "…" and kept.model_revision == "r\ufffd" * 100
+    assert [found.id for found in store.find(Run, model=long)] == [run.id]
+    assert store.append(LabelMove(new_id(), long, long, 1, long, now()))
+    assert store.append(PromptVersion(new_id(), long, 1, "本文", "a" * 64, "初版", long, now()))
+    assert store.append(Grid(new_id(), now(), long, {}))
 
 
 def test_a_workspace_of_a_newer_version_is_refused_by_name(url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -84,6 +85,30 @@ def raw_ids(workspace: Path, table: str = "runs") -> list[str]:
     """Row ids in the table files of all run folders, repeats included."""
     files = sorted(workspace.glob(f"wandb/*run-*/files/media/table/{table}_*.table.json"))
     return [row[0] for file in files for row in json.loads(file.read_text(encoding="utf-8"))["data"]]
+
+
+class Terminal(io.StringIO):
+    """What somebody at a terminal sees of stderr."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_sync_and_rebuild_tell_how_far_they_are(tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(store, 450)
+    seen: list[tuple[int, int, float | None]] = []
+    tracking.sync(progress=lambda *step: seen.append(step))
+    assert [step[:2] for step in seen] == [(200, 450), (400, 450), (450, 450)]
+    assert seen[0][2] and seen[-1][2] == 0
+    seen.clear()
+    tracking.rebuild(progress=lambda *step: seen.append(step))
+    assert [step[:2] for step in seen][-1] == (450, 450)
+    for progress, shown in ((None, True), (False, False)):
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        tracking.rebuild(progress=progress)
+        assert ("450/450" in terminal.getvalue()) is shown
+        assert tracking.sync().sent == 0
 
 
 def test_rows_read_back_equal_to_store(tracking: Tracking, store: Store, workspace: Path) -> None:

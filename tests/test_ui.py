@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 import pytest
 
 from llmops_kit import open_kit, ui
+from llmops_kit.access import User
+from llmops_kit.errors import InvalidValue, MissingVariable
 from llmops_kit.kit import Kit
-from llmops_kit.types import Message, Prompt, Variable
-from llmops_kit.ui import code, form
-from llmops_kit.ui.batch import read_numbers
+from llmops_kit.types import Message, Prompt, Run, Variable, new_id, now
+from llmops_kit.ui import answers, code, form, rows
+from llmops_kit.ui.controls import SETTINGS, SLIDERS, settings_of, shown_settings
+from llmops_kit.ui.history import find_runs
 from llmops_kit.ui.models import time_left
-from llmops_kit.ui.panes import follow, settings_of
-from llmops_kit.ui.text import say, sentences
+from llmops_kit.ui.panes import brief_of, facts_of, follow
+from llmops_kit.ui.rows import read_numbers, read_params
+from llmops_kit.ui.saving import prompt_of
+from llmops_kit.ui.text import error_text, say, sentences
 
 UI = Path(ui.__file__).parent
 
@@ -53,6 +60,7 @@ def test_every_key_is_used_and_every_used_key_exists() -> None:
     used = set(re.findall(r"""["']((?:app|playground|facts|batch|history|versions|models|time|tab|error)\.[a-z_]+)["']""", source))
     assert used <= sentences("en").keys()
     families = ("facts.", "batch.", "history.", "models.")  # also used as f"{family}{name}"
+    used |= {f"playground.{name}" for name in SLIDERS}
     assert [key for key in sentences("en") if key not in used and not key.startswith(families)] == []
 
 
@@ -70,9 +78,26 @@ def test_a_sentence_with_a_persons_braces_is_filled_once() -> None:
     assert say("playground.saved", "ja", name="{version}", version=2) == "{version}をバージョン2として保存しました。"
 
 
-@pytest.mark.parametrize(("text", "numbers"), [("0, 0.8", [0.0, 0.8]), ("０．５、１", [0.5, 1.0]), ("", [0.0])])
+@pytest.mark.parametrize(("text", "numbers"), [("0, 0.8", [0.0, 0.8]), ("０．５、１", [0.5, 1.0]), ("", [])])
 def test_temperatures_are_read_as_people_type_them(text: str, numbers: list[float]) -> None:
     assert read_numbers(text) == numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("temperature", "0, warm"), ("temperature", "2.1"), ("temperature", "nan"), ("top_p", "-0.1"), ("max_tokens", "8.5")]
+)
+def test_a_setting_that_does_not_serve_is_named(name: str, text: str) -> None:
+    with pytest.raises(InvalidValue) as error:
+        read_numbers(text, name)
+    assert name in error.value.text("ja") and text.split(", ")[-1] in error.value.text("ja")
+
+
+def test_settings_left_empty_stay_as_the_prompt_says_and_lists_multiply() -> None:
+    assert read_params(temperature="", top_p="", max_tokens="") == [{}]
+    assert read_params(temperature="0、0.7", top_p="", max_tokens="8, 16") == [
+        {"temperature": value, "max_tokens": tokens} for value in (0.0, 0.7) for tokens in (8, 16)
+    ]
+    assert all(type(each["max_tokens"]) is int for each in read_params(temperature="", top_p="", max_tokens="8"))
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "0秒"), (59, "59秒"), (200, "3分20秒"), (7500, "2時間5分"), (None, "?")])
@@ -80,9 +105,75 @@ def test_time_left_reads_like_a_clock(seconds: float | None, text: str) -> None:
     assert time_left(seconds, "ja") == text
 
 
-def test_neutral_settings_are_left_to_the_model() -> None:
-    controls = {"temperature": 0.0, "max_tokens": 64.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "seed": -1, "stop": "。\n\nEND"}
-    assert settings_of(controls) == {"temperature": 0.0, "max_tokens": 64, "stop": ["。", "END"]}
+def test_a_pane_sends_what_it_shows(kit: Kit) -> None:
+    controls = {"temperature": 0.0, "max_tokens": 64.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "seed": -1, "stop": "。\n\n\\nEND"}
+    sent = {"temperature": 0.0, "max_tokens": 64, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "stop": ["。", "\nEND"]}
+    assert settings_of(kit, "starter-lm", controls) == sent
+    assert settings_of(kit, "qwen3-0.6b", controls) == sent  # whose own top_p and top_k would apply if these were left out
+    assert settings_of(kit, "starter-lm", {**controls, "seed": 7})["seed"] == 7
+    assert settings_of(kit, "starter-lm", {**controls, "stop": ""}, Prompt(name="p", messages=(), params={"stop": "x"}))["stop"] == []
+
+
+def test_the_settings_a_model_server_would_take_anyway_are_not_sent_to_it(kit: Kit) -> None:
+    shown = dict(zip(SETTINGS, shown_settings(kit, "gpt-5.4-mini", {}), strict=True))
+    assert shown["temperature"] == 1.0
+    assert settings_of(kit, "gpt-5.4-mini", shown) == {"max_tokens": 2048}
+    assert settings_of(kit, "gpt-5.4-mini", {**shown, "temperature": 0.5}) == {"max_tokens": 2048, "temperature": 0.5}
+
+
+def test_the_sliders_show_the_models_own_defaults_under_those_of_the_prompt(kit: Kit) -> None:
+    shown = dict(zip(SETTINGS, shown_settings(kit, "qwen3-0.6b", {"temperature": 0.3, "max_tokens": 100_000, "stop": ["a\nb"]}), strict=True))
+    assert shown == {"temperature": 0.3, "max_tokens": 4096, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.0, "seed": -1, "stop": "a\\nb"}
+    assert shown_settings(kit, "a-model-that-left", {})[0] == 0.0
+
+
+def make_run(**fields: object) -> Run:
+    """A finished call as the store gives it."""
+    made = {"id": new_id(), "created_at": now(), "participant": "local", "app": "playground", "model": "a-model-that-left", "prompt_sha256": ""}
+    return Run(**{**made, "messages": (Message("user", "問い"),), "output": "答え", "finish_reason": "stop", **fields})  # type: ignore[arg-type]
+
+
+def test_a_run_whose_model_and_prompt_are_gone_is_still_read(kit: Kit) -> None:
+    run = make_run(prompt_name="gone", output_tokens=3, latency_s=1.5)
+    assert facts_of(kit, run, "ja") == "合計1.50秒 · –→3トークン"
+    assert brief_of(make_run(finish_reason="length", latency_s=1.5), "en") == "1.50 s in all · – → 0 tokens · cut at the token limit"
+    assert "内容フィルター" in facts_of(kit, make_run(finish_reason="content_filter"), "ja")
+
+
+def test_an_error_is_read_in_the_readers_language(kit: Kit) -> None:
+    error = MissingVariable(prompt="要約", variable="text")
+    assert error_text(str(error), "ja") == error.text("ja") and error_text(str(error), "en") == error.text("en")
+    assert error_text("ValueError: 値が違います", "ja") == "ValueError: 値が違います"
+    assert error_text("A: b\nc", "ja") == "A: b\nc" and error_text(None, "ja") == ""
+    shown = facts_of(kit, make_run(finish_reason="error", error=str(error)), "en")
+    assert error.text("en") in shown and error.text("ja") not in shown
+
+
+def test_the_owner_finds_the_runs_of_the_notebooks_and_of_nobody_else(tmp_path: Path) -> None:
+    with open_kit(tmp_path / "workspace") as kit:
+        mine, notebook, other = (make_run(participant=whose) for whose in ("me", "local", "somebody"))
+        for run in (mine, notebook, other):
+            kit.store.append(run)
+        assert [run.id for run in find_runs(kit, User("me"))] == [notebook.id, mine.id]
+        assert [run.id for run in find_runs(kit, User("me", "participant"))] == [mine.id]
+
+
+def test_a_copy_is_told_from_its_original(tmp_path: Path) -> None:
+    with open_kit(tmp_path / "workspace") as kit:
+        before = dict((name, shown) for shown, name in form.choices(kit, "ja"))
+        assert "（" not in before["summarize"]
+        kit.prompts.save(replace(kit.prompts.get("summarize"), name="my_summary", text=""), message="copy")
+        after = dict((name, shown) for shown, name in form.choices(kit, "ja"))
+        assert after["my_summary"] == before["summarize"] + "（my_summary）" and after["summarize"] == before["summarize"] + "（summarize）"
+        assert after["translate"] == before["translate"]
+
+
+def test_a_saved_pane_keeps_the_settings_that_do_something(kit: Kit) -> None:
+    params = {"temperature": 0.7, "max_tokens": 64, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
+    last = {"request": {"prompt": "summarize", "version": "latest", "system": ""}, "model": "starter-lm", "params": params}
+    assert prompt_of(kit, last, "mine ").params == {"temperature": 0.7, "max_tokens": 64}
+    saved = prompt_of(kit, {**last, "model": "qwen3-0.6b"}, "mine").params  # which has a top_p and a top_k of its own
+    assert saved == {"temperature": 0.7, "max_tokens": 64, "top_p": 1.0, "top_k": 0}
 
 
 def test_a_follow_up_continues_the_panes_own_conversation() -> None:
@@ -112,7 +203,7 @@ def run_snippet(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dic
 
 
 def test_the_code_of_a_run_runs_and_does_the_same(kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    call = {"variables": {"text": "会議は3時です。\n\"引用\"と{{波括弧}}。"}, "model": "starter-lm", "temperature": 0.0, "max_tokens": 16}
+    call = {"variables": {"text": '会議は3時です。\n"引用"と{{波括弧}}。'}, "model": "starter-lm", "temperature": 0.0, "max_tokens": 16}
     here = kit.playground.run("summarize", **call)
     names = run_snippet(code.run_code(Path("workspace"), "summarize", version="latest", **call, system=""), tmp_path, monkeypatch)
     assert names["run"].output == here.output and names["run"].messages == here.messages
@@ -124,18 +215,61 @@ def test_the_code_of_a_chat_of_a_version_and_of_a_label_runs(tmp_path: Path, mon
     with open_kit(tmp_path / "workspace") as kit:
         kit.prompts.label("summarize", 1, "production")
     for version in ("1", "production"):
-        names = run_snippet(code.run_code(Path("workspace"), "summarize", version=version, variables={"text": "a"}, model="starter-lm", max_tokens=2), tmp_path, monkeypatch)
+        snippet = code.run_code(Path("workspace"), "summarize", version=version, variables={"text": "a"}, model="starter-lm", max_tokens=2)
+        names = run_snippet(snippet, tmp_path, monkeypatch)
         assert names["run"].prompt_version == 1
 
 
-def test_the_code_of_a_batch_of_the_history_and_of_the_models_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "rows.csv").write_text("text\n会議は3時です。\n駅は近いです。\n", encoding="cp932")
-    batch = code.grid_code(Path("workspace"), ["summarize"], ["starter-lm"], file="rows.csv", params=[{"temperature": 0.0, "max_tokens": 4}], repeats=1)
+def test_the_code_of_a_batch_maps_its_columns_and_finds_its_answers_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows.csv").write_text("番号,本文\n1,会議は3時です。\n2,駅は近いです。\n", encoding="cp932")
+    lines = code.rows_code([], file="rows.csv", encoding="cp932", mapping={"instruction": None, "text": "本文"})
+    batch = code.grid_code(Path("workspace"), ["summarize"], ["starter-lm"], rows=lines, params=[{"temperature": 0.0, "max_tokens": 4}])
     table = run_snippet(batch, tmp_path, monkeypatch)["table"]
-    assert len(table) == 2
-    for text in (code.history_code(Path("workspace"), table.run_id[0]), code.history_code(Path("workspace"), None), code.models_code(Path("workspace"))):
+    assert list(table.text) == ["会議は3時です。", "駅は近いです。"] and table.error.isna().all()
+    for snippet in (code.answers_code(Path("workspace"), table.grid_id[0]), code.resume_code(Path("workspace"), table.grid_id[0])):
+        again = run_snippet(snippet, tmp_path, monkeypatch)["table"]
+        assert list(again.run_id) == list(table.run_id) and list(again.output) == list(table.output)
+
+
+def test_the_code_of_a_batch_of_sample_rows_needs_no_file_and_keeps_the_prompts_settings(kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = rows.sample_rows(kit, ["extract_json"])
+    snippet = code.grid_code(Path("workspace"), ["extract_json"], ["starter-lm"], rows=code.rows_code(samples.rows), params=[{}])
+    assert "read_rows" not in snippet and "params" not in snippet
+    names = run_snippet(snippet, tmp_path, monkeypatch)
+    assert len(names["table"]) == 2 and names["table"].error.isna().all()
+    with open_kit(tmp_path / "workspace") as opened:
+        run = opened.playground.get(names["table"].run_id[0])
+        assert run is not None and run.params["max_tokens"] == opened.prompts.get("extract_json").params["max_tokens"]
+
+
+def test_the_code_of_the_history_and_of_the_models_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_kit(tmp_path / "workspace") as kit:
+        run = kit.playground.run([{"role": "user", "content": "やあ"}], model="starter-lm", max_tokens=2)
+    for text in (code.history_code(Path("workspace"), run.id), code.history_code(Path("workspace"), None), code.models_code(Path("workspace"))):
         assert "from llmops_kit import open_kit" in text
         run_snippet(text, tmp_path, monkeypatch)
+
+
+def test_a_batch_is_read_in_the_readers_language_while_it_runs_and_after(kit: Kit) -> None:
+    kit.models.add("dead", provider="openai", base_url="http://127.0.0.1:9/v1")
+    asked = {"prompts": "extract_json", "models": ["starter-lm", "dead"], "rows": [{"text": "会議は3時です。"}], "params": {"max_tokens": 4}}
+    grid_id = kit.playground.grid(**asked, progress=False).grid_id[0]
+    whole, newest = answers.find_answers(kit, grid_id), answers.NewestAnswers(kit, grid_id).table()
+    for table in (whole, newest):
+        shown = answers.readable(table, "ja").set_index("モデル")
+        assert set(shown.index) == {"starter-lm", "dead"} and set(shown["行"]) == {1}
+        assert "サーバー" in shown.loc["dead", "エラー"] and "\n" not in shown.loc["dead", "エラー"]
+    assert answers.readable(whole, "en").set_index("Model").loc["starter-lm", "Schema"] == "✗"
+    assert "server" in answers.readable(whole, "en").set_index("Model").loc["dead", "Error"]
+
+
+def test_the_wandb_table_of_a_batch_is_one_wandb_takes(kit: Kit) -> None:
+    import wandb
+
+    grid_id = kit.playground.grid("summarize", "starter-lm", [{"text": "会議は3時です。"}], {"max_tokens": 4}, progress=False).grid_id[0]
+    table = wandb.Table(**json.loads(answers.make_wandb_table(kit, grid_id)))
+    assert len(table.data) == 1 and "会議は3時です。" in table.data[0][table.columns.index("variables")]
+    assert answers.name_table(grid_id) in answers.tell_wandb(kit, grid_id, "ja")
 
 
 def test_the_code_of_two_versions_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

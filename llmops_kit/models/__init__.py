@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmops_kit.errors import InvalidValue, KitError, ModelNotReady, UnknownName
 from llmops_kit.models.catalogue import PACKAGE_FILE, ModelEntry, Provider, parse_entry, read_catalogue
@@ -137,19 +137,19 @@ class Models:
             )
         return pd.DataFrame(rows)
 
-    def state(self, id: str, *, api_key: str | None = None) -> ModelState:
-        """Whether `id` can answer now, and if not, what is missing. `api_key` is a key the caller would bring."""
-        return self._find_state(self.get(id), None, api_key=api_key)
+    def state(self, model: str, *, api_key: str | None = None) -> ModelState:
+        """Whether `model` can answer now, and if not, what is missing. `api_key` is a key the caller would bring."""
+        return self._find_state(self.get(model), None, api_key=api_key)
 
-    def chat(self, id: str, *, api_key: str | None = None) -> BaseChatModel:
-        """The chat model `id`, loading it first where it runs here. `api_key` serves this object only and is kept nowhere else.
+    def chat(self, model: str, *, api_key: str | None = None) -> BaseChatModel:
+        """The chat model with the id `model`, loaded first where it runs here. `api_key` serves this object only and is kept nowhere else.
 
         Raises:
             UnknownName: there is no such model.
             ModelNotReady: it needs a download, a key or more memory.
             ModelRefused: it failed its self-test.
         """
-        entry = self.get(id)
+        entry = self.get(model)
         if entry.provider != "openai":
             return self._load(entry).chat
         from pydantic import SecretStr
@@ -163,11 +163,11 @@ class Models:
             request_timeout_s=self._settings.request_timeout_s,
         )
 
-    def check(self, id: str, *, api_key: str | None = None) -> CheckResult:
-        """Run the self-test: files, tokenizer, weights; or, for an endpoint, address, key and name."""
+    def check(self, id: str = "", *, model: str = "", api_key: str | None = None) -> CheckResult:
+        """Run the self-test of a model, named by `id` or `model`: files, tokenizer, weights; or, for an endpoint, address, key and name."""
         from llmops_kit.models import selftest
 
-        entry = self.get(id)
+        entry = self.get(id or model)
         if entry.provider == "openai":
             key = api_key or (secret(entry.api_key_env) if entry.api_key_env else None)
             return selftest.check_endpoint(entry, self._settings, key)
@@ -176,47 +176,48 @@ class Models:
         except KitError as error:
             return selftest.fail(entry, error)
 
-    def download(self, id: str, *, progress: Report | None = None, cancel: threading.Event | None = None) -> Path:
+    def download(self, model: str, *, progress: Report | Literal[False] | None = None, cancel: threading.Event | None = None) -> Path:
         """Download the model and pin the commit it came from; give its folder. Goes on where an earlier try ended.
 
-        `progress` gets a `DownloadProgress` a few times a second; setting `cancel` stops it.
+        `progress` gets a `DownloadProgress` a few times a second; None draws a bar in a notebook or a terminal, False
+        nothing. Setting `cancel` stops it.
 
         Raises:
             Cancelled: `cancel` was set.
             ModelNotReady: downloads are off, the hub does not answer, the disk is too small, or it is downloading already.
             ModelRefused: there are no safetensors, or a file is damaged.
         """
-        from llmops_kit.models.download import download_model
+        from llmops_kit.models.download import download_model, report_to
 
-        entry = self.get(id)
+        entry = self.get(model)
         if entry.provider != "huggingface" or entry.is_local_folder:
-            raise InvalidValue(name="model", value=id, allowed="provider huggingface")
+            raise InvalidValue(name="model", value=model, allowed="provider huggingface")
         with self._lock:
-            if id in self._downloads:
-                raise ModelNotReady(en=f"“{id}” is being downloaded already.", ja=f"「{id}」は既にダウンロード中です。", model=id)
-            self._downloads[id] = None
-
-        def report(done: DownloadProgress) -> None:
-            self._downloads[id] = done
-            if progress is not None:
-                progress(done)
-
+            if model in self._downloads:
+                raise ModelNotReady(en=f"“{model}” is being downloaded already.", ja=f"「{model}」は既にダウンロード中です。", model=model)
+            self._downloads[model] = None
         try:
-            commit, folder = download_model(entry, self._settings, revision=entry.revision, progress=report, cancel=cancel)
+            with report_to(progress) as tell:
+
+                def report(done: DownloadProgress) -> None:
+                    self._downloads[model] = done
+                    tell(done)
+
+                commit, folder = download_model(entry, self._settings, revision=entry.revision, progress=report, cancel=cancel)
         finally:
-            del self._downloads[id]
+            del self._downloads[model]
         with self._lock:
             self._pins = write_pin(self._settings.workspace, entry.model, commit)
-        self._residents.forget_refusal(id)
+        self._residents.forget_refusal(model)
         return folder
 
     def loaded(self) -> tuple[LoadedInfo, ...]:
         """The models in memory."""
         return tuple(LoadedInfo(id, held.memory_mb, held.device, held.dtype) for id, held in self._residents.held().items())
 
-    def unload(self, id: str) -> bool:
+    def unload(self, model: str) -> bool:
         """Let a model go out of memory; answers under way finish first. False where it was not loaded."""
-        return self._residents.drop(self.get(id).id)
+        return self._residents.drop(self.get(model).id)
 
     def _load(self, entry: ModelEntry) -> Resident:
         def find_folder() -> tuple[Path, str | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -20,7 +21,33 @@ from llmops_kit.types import Message, Role
 _ROLES: Mapping[str, Role] = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "system": "system", "developer": "system"}
 
 
-class KitChat(BaseChatModel):
+class StreamedChat(BaseChatModel):
+    """A LangChain chat model that always streams: it gives its answer in pieces, and a whole answer is their sum."""
+
+    @abstractmethod
+    def _answer(self, messages: list[BaseMessage], stop: Sequence[str] | None, values: dict[str, Any]) -> Iterator[ChatGenerationChunk]:
+        """The pieces of an answer to `messages`; `values` are the parameters of the call."""
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        return self._answer(messages, stop, kwargs)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return generate_from_stream(self._answer(messages, stop, kwargs))
+
+
+class KitChat(StreamedChat):
     """A LangChain chat model of a catalogue entry.
 
     Every parameter can be set three times; the nearest word counts: the call (`stream(…, temperature=0)`), this object
@@ -53,15 +80,6 @@ class KitChat(BaseChatModel):
             **self.entry.default_params,
             **{name: value for name, value in own.items() if value is not None},
         }
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        return generate_from_stream(self._stream(messages, stop, None, **kwargs))
 
     def _read_call(self, stop: Sequence[str] | None, values: Mapping[str, object]) -> tuple[dict[str, float | int], tuple[str, ...]]:
         """The parameters and stop texts that hold for a call with the keywords `values`."""

@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from llmops_kit.errors import Cancelled, ModelRefused
 from llmops_kit.models.catalogue import ModelEntry
 from llmops_kit.models.hub import TOKEN_ENV, RemoteFile, list_files, not_ready, storage_folder, translate_errors
 from llmops_kit.models.readiness import format_size, free_disk_mb
+from llmops_kit.progress import show_progress
 from llmops_kit.settings import Settings, secret
 
 if TYPE_CHECKING:
@@ -44,6 +46,16 @@ class DownloadProgress:
 
 
 Report = Callable[[DownloadProgress], object]
+
+
+@contextmanager
+def report_to(progress: Report | Literal[False] | None) -> Iterator[Report]:
+    """What a download reports to: `progress`, or the kit's own bar where it is None, or nothing where it is False."""
+    if progress is not None and progress is not False:
+        yield progress
+        return
+    with show_progress(progress, "B") as show:
+        yield lambda done: show(round(done.done_mb * 1e6), round(done.total_mb * 1e6), done.seconds_left)
 
 
 def download_model(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from pydantic import Field, SecretStr
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from llmops_kit.models.endpoint_wire import Wire
 
 OPENAI_URL = "https://api.openai.com/v1"
+_REASONS = {"length": "length", "max_tokens": "length", "max_output_tokens": "length", "incomplete": "length", "content_filter": "content_filter"}
 _NO_KEY = "not-needed"  # the client wants a key; servers without one ignore it
 _MAX_RETRIES = 1  # of requests that failed before a first token; the client waits half a second with jitter in between
 _CHARS_PER_TOKEN = 4  # of text in Latin letters, OpenAI's own rule of thumb
@@ -53,14 +53,8 @@ class EndpointChat(KitChat):
         latin = sum(ord(character) < 0x250 for character in text)
         return -(-latin // _CHARS_PER_TOKEN) + len(text) - latin
 
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        parameters, stops = self._read_call(stop, kwargs)
+    def _answer(self, messages: list[BaseMessage], stop: Sequence[str] | None, values: dict[str, Any]) -> Iterator[ChatGenerationChunk]:
+        parameters, stops = self._read_call(stop, values)
         payload = self._make_payload(parameters)
         if stops:
             payload["stop"] = list(stops)
@@ -202,11 +196,12 @@ class _Answer:
         return {
             "model_name": self._facts.get("model_name") or asked_model,
             "model_revision": self._facts.get("system_fingerprint"),
-            "finish_reason": "length" if not self.shown.stopped and reason in ("length", "max_tokens", "incomplete") else "stop",
+            "finish_reason": "stop" if self.shown.stopped else _REASONS.get(str(reason), "stop"),
         }
 
 
 def _finish_reason(chunk: AIMessageChunk) -> str | None:
     """Why the answer ended, in the words of either of OpenAI's two interfaces."""
-    reason = chunk.response_metadata.get("finish_reason") or chunk.response_metadata.get("status")
+    said = chunk.response_metadata
+    reason = said.get("finish_reason") or (said.get("incomplete_details") or {}).get("reason") or said.get("status")
     return str(reason) if reason else None

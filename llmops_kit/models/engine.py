@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from llmops_kit.errors import InvalidValue, ModelRefused, PromptTooLong
+from llmops_kit.models.control_tokens import find_control_tokens
 from llmops_kit.models.decoding import Detokenizer, TextFilter
 from llmops_kit.types import Message
 
@@ -90,7 +91,7 @@ class LocalEngine:
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
         self._stop_ids = _find_stop_ids(loaded.model, loaded.tokenizer)
-        self._special_ids = {str(token): number for number, token in _special_tokens(loaded.tokenizer).items()}
+        self._special_ids = find_control_tokens(loaded.tokenizer)
         self._extra = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(loaded.model.forward).parameters else {}
 
     @property
@@ -237,9 +238,3 @@ def _find_stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
         end = getattr(config, "eos_token_id", None)
         ids |= set(end) if isinstance(end, list | tuple) else {end}
     return frozenset(number for number in ids if number is not None)
-
-
-def _special_tokens(tokenizer: Any) -> dict[int, Any]:
-    """Tokens that are never shown as text, by id; as a stop text they are found by their id."""
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    return {number: token for number, token in added.items() if getattr(token, "special", False)}

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from llmops_kit.errors import KitError, ModelRefused
 from llmops_kit.models.catalogue import ModelEntry
+from llmops_kit.models.chat_template import apply_template
+from llmops_kit.models.control_tokens import encode_parts, find_control_tokens, mark_messages
 from llmops_kit.models.prompt_style import merge_system, render_prompt
 from llmops_kit.models.readiness import has_fast_bfloat16
 from llmops_kit.models.tokenizer import compare_tokenizer, load_tokenizer, refuse_differences
@@ -42,13 +44,15 @@ class LoadedModel:
     memory_mb: float
 
     def render(self, messages: Sequence[Message]) -> list[int]:
-        """The token ids of a conversation in the model's prompt style.
+        """The token ids of a conversation in the model's prompt style. Control tokens inside a message are read as plain text.
 
         Raises:
             ModelRefused: the model's own chat template refuses the conversation, or an id lies outside its vocabulary.
         """
-        text = self.render_text(messages)
-        ids = [int(number) for number in self.tokenizer.encode(text, add_special_tokens=self.entry.add_special_tokens)]
+        tokens = [token for token in find_control_tokens(self.tokenizer) if token != self.entry.newline_token]
+        marked, mark = mark_messages(tuple(messages), tokens)
+        text = self.render_text(marked)
+        ids = encode_parts(self.tokenizer, text.split(mark) if mark else [text], add_special_tokens=self.entry.add_special_tokens)
         rows = self.model.get_input_embeddings().num_embeddings
         if outside := [number for number in ids if number >= rows]:
             raise _refused(
@@ -59,7 +63,7 @@ class LoadedModel:
         return ids
 
     def render_text(self, messages: Sequence[Message]) -> str:
-        """The rendered prompt as text, exactly as the tokenizer reads it."""
+        """The rendered prompt as text."""
         turns = tuple(messages)
         if self.entry.system_prompt and not any(turn.role == "system" for turn in turns):
             turns = (Message("system", self.entry.system_prompt), *turns)
@@ -67,21 +71,7 @@ class LoadedModel:
             turns = merge_system(turns)
         if self.entry.prompt_style != "chat_template":
             return render_prompt(self.entry.prompt_style, turns, newline_token=self.entry.newline_token)
-        return self._apply_template(turns)
-
-    def _apply_template(self, turns: Sequence[Message]) -> str:
-        import jinja2
-
-        plain = [{"role": turn.role, "content": turn.content} for turn in turns]
-        try:
-            text = self.tokenizer.apply_chat_template(plain, add_generation_prompt=True, tokenize=False, **self.entry.template_args)
-        except (jinja2.TemplateError, ValueError) as error:
-            raise _refused(
-                self.entry,
-                en=f"its chat template refuses this conversation: {error}",
-                ja=f"チャットテンプレートがこの会話を受け付けません：{error}",
-            ) from error
-        return str(text)
+        return apply_template(self.entry, self.tokenizer, turns)
 
 
 def load_model(entry: ModelEntry, folder: Path, settings: Settings, *, revision: str | None = None) -> LoadedModel:
@@ -255,4 +245,4 @@ def _check_finite(entry: ModelEntry, model: torch.nn.Module) -> None:
 
 
 def _refused(entry: ModelEntry, *, en: str, ja: str) -> ModelRefused:
-    return ModelRefused(en=f"The model “{entry.id}” was refused: {en}.", ja=f"モデル「{entry.id}」は使えません：{ja}。", model=entry.id, reason=en)
+    return ModelRefused(model=entry.id, reason={"en": en, "ja": ja})

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from pydantic import Field
@@ -37,14 +36,8 @@ class LocalChat(KitChat):
         """How many tokens the conversation takes in this model's prompt format. `tools` are not offered to local models."""
         return len(self.engine.render(read_messages(messages)))
 
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        request = self._make_request(messages, stop, kwargs)
+    def _answer(self, messages: list[BaseMessage], stop: Sequence[str] | None, values: dict[str, Any]) -> Iterator[ChatGenerationChunk]:
+        request = self._make_request(messages, stop, values)
         deltas = self.engine.stream(request)
         try:
             for delta in deltas:
@@ -58,7 +51,7 @@ class LocalChat(KitChat):
             if close is not None:
                 close()
 
-    def _make_request(self, messages: list[BaseMessage], stop: list[str] | None, values: dict[str, Any]) -> GenerationRequest:
+    def _make_request(self, messages: list[BaseMessage], stop: Sequence[str] | None, values: dict[str, Any]) -> GenerationRequest:
         parameters, stops = self._read_call(stop, values)
         asked = values.get("max_tokens") if values.get("max_tokens") is not None else self.max_tokens
         return GenerationRequest(

@@ -72,22 +72,13 @@ def _read_number(name: str, value: object) -> float | int:
             name=name,
             value=value,
         )
+    refusal = InvalidValue(name=name, value=value, allowed={"en": rule.en, "ja": rule.ja})
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise _out_of_range(name, rule, value)
+        raise refusal
     number = float(value)
     too_low = number <= rule.minimum if rule.above_minimum else number < rule.minimum
     if not math.isfinite(number) or too_low or number > rule.maximum or (rule.whole and number != int(number)):
-        raise _out_of_range(name, rule, value)
+        raise refusal
     if not rule.whole:
         return number
     return int(value) if isinstance(value, Integral) else int(number)
-
-
-def _out_of_range(name: str, rule: ParameterRule, value: object) -> InvalidValue:
-    return InvalidValue(
-        en=f"“{value}” does not work for {name}. Allowed: {rule.en}.",
-        ja=f"{name}に「{value}」は使えません。使える値：{rule.ja}。",
-        name=name,
-        value=value,
-        allowed=rule.en,
-    )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langchain_core.callbacks import CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
-from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk
 from pydantic import PrivateAttr
 
-from llmops_kit.models.chat import last_chunk, read_messages, text_chunk
+from llmops_kit.models.chat import StreamedChat, last_chunk, read_messages, text_chunk
 from llmops_kit.models.parameters import read_parameters, read_stops
 from llmops_kit.models.reading import number_of_source, read_message
 from llmops_kit.models.span_ranker import WEIGHTS, Finding, SpanRanker, load_rankers, read_checksums
@@ -46,7 +43,7 @@ class Reply:
     facts: Mapping[str, Any]
 
 
-class StarterReader(BaseChatModel):
+class StarterReader(StreamedChat):
     """Answers a question from the sources in the last user message with a span of them.
 
     The answer and its quote are always substrings of the message: `start` and `end` in `response_metadata` (and
@@ -111,14 +108,8 @@ class StarterReader(BaseChatModel):
         number = "" if source is None else f"[{source}]" if language == "ja" else f" [{source}]"
         return Reply(texts["found"].format(answer=answer, quote=quote, confidence=finding.confidence, number=number), facts)
 
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        parameters = read_parameters({"max_tokens": self.max_tokens}) | read_parameters(kwargs)
+    def _answer(self, messages: list[BaseMessage], stop: Sequence[str] | None, values: dict[str, Any]) -> Iterator[ChatGenerationChunk]:
+        parameters = read_parameters({"max_tokens": self.max_tokens}) | read_parameters(values)
         turns = read_messages(messages)
         asked = next((turn.content for turn in reversed(turns) if turn.role == "user"), "")
         reply = self.read(asked)
@@ -133,15 +124,6 @@ class StarterReader(BaseChatModel):
         final = last_chunk("", metadata=metadata, tokens=(sum(len(turn.content) for turn in turns), len(text)))
         final.message.additional_kwargs.update(reply.facts)
         yield final
-
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        return generate_from_stream(self._stream(messages, stop, None, **kwargs))
 
 
 def _quote(message: str, finding: Finding) -> str:

@@ -6,22 +6,26 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmops_kit.errors import InvalidValue, KitError, MissingVariable
+from llmops_kit.playground.asking import PromptLike, clip_run, count_characters, read_prompt, read_variables
 from llmops_kit.types import Message, Prompt, Run, hash_messages, new_id, now
 
 if TYPE_CHECKING:
+    import threading
+
     import pandas as pd
 
     from llmops_kit.models import Models
+    from llmops_kit.progress import Progress
     from llmops_kit.prompts import PromptLibrary
     from llmops_kit.store import Store
 
 PARAMS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "seed", "stop")
 """The parameters every provider understands, by the names every face uses."""
 
-PromptLike = str | Prompt | Sequence[Message | Mapping[str, str]]
+_FIRST_MODEL = "starter-lm"
 
 
 class Playground:
@@ -34,9 +38,28 @@ class Playground:
         self._max_prompt_chars = max_prompt_chars
         self._under_way: set[str] = set()
 
-    def run(self, prompt: PromptLike, **call: Any) -> Run:
-        """Run `prompt` to its end and give the finished Run. Takes the keywords of `stream` and raises what it raises."""
-        *_, last = self.stream(prompt, **call)
+    def run(
+        self,
+        prompt: PromptLike,
+        *,
+        model: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        system: str | None = None,
+        participant: str = "local",
+        app: str = "playground",
+        api_key: str | None = None,
+        run_id: str | None = None,
+        **params: Any,
+    ) -> Run:
+        """Run `prompt` to its end and give the finished Run, which is stored. The keywords and errors are those of `stream`.
+
+        kit.playground.run("summarize", model="starter-lm", variables={"text": "…"}, temperature=0, max_tokens=80)
+        """
+        asked: dict[str, Any] = {"model": model, "variables": variables, "system": system, **params}
+        growing = self.stream(prompt, participant=participant, app=app, api_key=api_key, run_id=run_id, **asked)
+        last = next(growing)
+        for last in growing:  # noqa: B007 - the last one is what is wanted
+            pass
         return last
 
     def stream(
@@ -55,8 +78,9 @@ class Playground:
         """Run `prompt` and give the Run again and again while its answer grows; the last one is finished and stored.
 
         `prompt` is a library name, a `Prompt`, or a list of chat messages. `model` defaults to the one the prompt
-        suggests, else `starter-lm`. `system` replaces the prompt's system message. `params` (see `PARAMS`) go over
-        the prompt's, which go over the model's defaults. `api_key` is used for this call and kept nowhere.
+        suggests, else `starter-lm`. `system` replaces the prompt's system message. `params` (`temperature`, `top_p`,
+        `top_k`, `repetition_penalty`, `max_tokens`, `seed`, `stop`) go over the prompt's, which go over the model's
+        defaults. `api_key` is used for this call and kept nowhere. `run_id` is the id the Run shall have.
 
         Closing the iterator stops the model within one token; the Run is then stored as `cancelled`. A failed call is
         stored too, with `error`, before its `KitError` is raised carrying that Run as `.run`.
@@ -66,35 +90,58 @@ class Playground:
         Raises:
             KitError: `UnknownName`, `MissingVariable`, `InvalidValue` for what was asked; a `ModelError` for what the model did.
         """
-        asked = self._resolve(prompt)
-        model = model or asked.model or "starter-lm"
         run = Run(
             id=run_id or new_id(),
             created_at=now(),
             participant=participant,
             app=app,
-            model=model,
-            messages=asked.messages,
-            prompt_sha256=hash_messages(asked.messages),
-            prompt_name=asked.name or None,
-            prompt_version=asked.version or None,
-            variables=dict(variables or {}),
-            params={name: value for name, value in {**asked.params, **params}.items() if value is not None},
+            model=model or _FIRST_MODEL,
+            messages=(),
+            prompt_sha256=hash_messages(()),
+            prompt_name=prompt if isinstance(prompt, str) else None,
+            params={name: value for name, value in params.items() if value is not None},
         )
-        yield from self._record(run, asked, system=system, api_key=api_key)
+        yield from self._record(run, prompt, model=model, variables=variables, system=system, api_key=api_key)
 
-    def grid(self, prompts: Any = None, models: Any = None, rows: Any = None, params: Any = None, **options: Any) -> pd.DataFrame:
-        """Run prompts × models × parameters × rows × `repeats` and give a DataFrame, one row per call.
+    def grid(
+        self,
+        prompts: PromptLike | Sequence[PromptLike] | None = None,
+        models: str | Sequence[str | None] | None = None,
+        rows: Any = None,
+        params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        *,
+        repeats: int | None = None,
+        participant: str = "local",
+        resume: str | None = None,
+        cancel: threading.Event | None = None,
+        workers: int = 4,
+        api_keys: Mapping[str, str] | None = None,
+        progress: Progress | Literal[False] | None = None,
+    ) -> pd.DataFrame:
+        """Run prompts × models × rows × params × `repeats` and give a DataFrame, one row per call.
 
-        See `llmops_kit.playground.grid.run_grid` for the options (`repeats`, `resume`, `progress`, `cancel`, `workers`).
+        `prompts`: a library name, a `Prompt`, a chat, or a list of them. `models`: an id, a list, or None for the one
+        each prompt suggests. `rows`: mappings, a DataFrame, a file (CSV, JSONL, XLSX), or None. `params`: a mapping or
+        several; a `seed` grows by one with each of the `repeats` (1). `workers` calls run at a time. `api_keys` (by
+        model id) are used and kept nowhere. `progress(done, total, seconds_left)` is called after each call; None
+        draws a bar in a notebook or a terminal, False nothing. Setting `cancel`, or an interrupt, keeps what is done;
+        `resume` is the id of a grid (`table.attrs["grid_id"]`) to go on with.
+
+            kit.playground.grid("summarize", ["starter-lm"], [{"text": "…"}], [{"temperature": 0}, {"temperature": 1}])
+
+        Raises:
+            KitError: `UnknownName` for a prompt or grid, `InvalidValue` for anything else that does not serve,
+                `WorkspaceError` for the disk. A call that fails is a row with an error.
         """
         from llmops_kit.playground.grid import run_grid
 
-        return run_grid(self, self._store, prompts=prompts, models=models, rows=rows, params=params, **options)
+        asked: dict[str, Any] = {"prompts": prompts, "models": models, "rows": rows, "params": params, "repeats": repeats}
+        how: dict[str, Any] = {"participant": participant, "resume": resume, "cancel": cancel, "workers": workers, "api_keys": api_keys}
+        return run_grid(self, self._store, progress=progress, **asked, **how)
 
-    def history(self, *, participant: str | None = None, limit: int = 50) -> list[Run]:
-        """The newest Runs first, of one participant or of all."""
-        of_whom: dict[str, Any] = {"participant": participant} if participant else {}
+    def history(self, *, participant: str | Sequence[str] | None = None, limit: int = 50) -> list[Run]:
+        """The newest Runs first: of one participant, of any of several, or (None) of all."""
+        of_whom: dict[str, Any] = {} if participant is None else {"participant": participant if isinstance(participant, str) else list(participant)}
         return self._store.find(Run, limit=limit, **of_whom)
 
     @property
@@ -106,22 +153,17 @@ class Playground:
         """The stored Run with this id."""
         return self._store.get(Run, run_id)
 
-    def _resolve(self, prompt: PromptLike) -> Prompt:
-        if isinstance(prompt, str):
-            return self.prompts.get(prompt)
-        if isinstance(prompt, Prompt):
-            return prompt
-        turns = tuple(turn if isinstance(turn, Message) else Message(turn["role"], turn["content"]) for turn in prompt)  # type: ignore[arg-type]
-        if not any(turn.content.strip() for turn in turns):
-            raise MissingVariable(prompt="chat", variable="message")
-        return Prompt(name="", messages=turns)
-
-    def _record(self, run: Run, asked: Prompt, *, system: str | None, api_key: str | None) -> Iterator[Run]:
+    def _record(
+        self, run: Run, prompt: PromptLike, *, model: str | None, variables: Mapping[str, Any] | None, system: str | None, api_key: str | None
+    ) -> Iterator[Run]:
         """Make the call and store its Run however it ends."""
         started = time.perf_counter()
         self._under_way.add(run.id)
         try:
-            self._check_size(run)
+            run = replace(run, variables=read_variables(variables))
+            asked = read_prompt(prompt, self.prompts)
+            run = _describe(run, asked, model)
+            self._check(run, asked)
             run = self._prepare(run, asked, system)
             for grown in self._answers(run, api_key, started):
                 run = grown
@@ -137,14 +179,16 @@ class Playground:
             raise
         yield self._finish(run, started)
 
-    def _check_size(self, run: Run) -> None:
-        size = sum(len(str(value)) for value in run.variables.values()) + sum(len(turn.content) for turn in run.messages)
-        if size > self._max_prompt_chars:
+    def _check(self, run: Run, asked: Prompt) -> None:
+        """Refuse what is too large, an empty chat, and parameters that do not exist."""
+        if (size := count_characters(run)) > self._max_prompt_chars:
             raise InvalidValue(name="text", value=f"{size:,} characters", allowed=f"≤ {self._max_prompt_chars:,} characters")
-
-    def _prepare(self, run: Run, asked: Prompt, system: str | None) -> Run:
+        if not asked.name and not any(turn.content.strip() for turn in asked.messages):
+            raise MissingVariable(prompt="chat", variable="message")
         if unknown := set(run.params) - set(PARAMS):
             raise InvalidValue(name="params", value=", ".join(sorted(unknown)), allowed=", ".join(PARAMS))
+
+    def _prepare(self, run: Run, asked: Prompt, system: str | None) -> Run:
         messages = self.prompts.render(asked, run.variables) if asked.name else asked.messages
         if system is not None:
             messages = ((Message("system", system),) if system.strip() else ()) + tuple(turn for turn in messages if turn.role != "system")
@@ -181,7 +225,7 @@ class Playground:
         reason = reported.get("finish_reason")
         return replace(
             run,
-            finish_reason=("length" if reason == "length" else "stop") if reason else run.finish_reason,
+            finish_reason=(reason if reason in ("length", "content_filter") else "stop") if reason else run.finish_reason,
             model_revision=reported.get("model_revision") or reported.get("system_fingerprint") or run.model_revision,
         )
 
@@ -189,15 +233,19 @@ class Playground:
         self._under_way.discard(run.id)
         if run.finish_reason is None:
             run = replace(run, finish_reason="stop")
-        run = _clip(replace(run, latency_s=time.perf_counter() - started), self._max_prompt_chars)
+        run = clip_run(replace(run, latency_s=time.perf_counter() - started), self._max_prompt_chars)
         self._store.append(run, publish="run")
         return run
 
 
-def _clip(run: Run, limit: int) -> Run:
-    """Keep the first thousand characters of an input that was refused for its size: a record, not a second copy."""
-    if sum(len(turn.content) for turn in run.messages) + sum(len(str(value)) for value in run.variables.values()) <= 2 * limit:
-        return run
-    short = {name: value if len(str(value)) <= 1000 else str(value)[:1000] + "…" for name, value in run.variables.items()}
-    turns = tuple(replace(turn, content=turn.content[:1000] + "…") if len(turn.content) > 1000 else turn for turn in run.messages)
-    return replace(run, variables=short, messages=turns)
+def _describe(run: Run, asked: Prompt, model: str | None) -> Run:
+    """The Run with what the prompt says of itself: name, version, messages, its model and parameters under those of the call."""
+    return replace(
+        run,
+        model=model or asked.model or _FIRST_MODEL,
+        messages=asked.messages,
+        prompt_sha256=hash_messages(asked.messages),
+        prompt_name=asked.name or None,
+        prompt_version=asked.version or None,
+        params={**{name: value for name, value in asked.params.items() if value is not None}, **run.params},
+    )

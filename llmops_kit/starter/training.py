@@ -39,7 +39,7 @@ class Plan:
     learning_rate: float = 1.2e-3
     careful_share: float = 0.4  # of the learning rate, for the hand-written heads
     warmup_steps: int = 40
-    copy_share: float = 0.03
+    copy_share: float = 0.08
     weight_decay: float = 0.01
     clip: float = 1.0
     seed: int = 20261122

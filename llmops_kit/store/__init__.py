@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from llmops_kit.errors import WorkspaceError
-from llmops_kit.store.tables import MIGRATIONS, TABLES, applied, decode, encode, metadata, outbox
+from llmops_kit.store.migrations import MIGRATIONS
+from llmops_kit.store.tables import TABLES, applied, decode, encode, metadata, outbox
 from llmops_kit.types import OutboxItem, now
 
 Record = TypeVar("Record")

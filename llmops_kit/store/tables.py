@@ -1,18 +1,19 @@
-"""The tables, how records become rows, and the append-only list of migrations."""
+"""The tables as they are today, and how records become rows. How older workspaces get there: `migrations.py`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from llmops_kit.types import Grid, LabelMove, Message, OutboxItem, PromptVersion, Run, Source
+from llmops_kit.types import Grid, LabelMove, Message, OutboxItem, PromptVersion, Run, Source, to_plain
 
 metadata = sa.MetaData()
+MAX_SHORT = 500  # characters, at most 4 bytes each
 
 
 class UtcMoment(sa.TypeDecorator[datetime]):
@@ -41,6 +42,20 @@ class SafeText(sa.TypeDecorator[str]):
         return None if value is None else storable(value)
 
 
+class ShortText(SafeText):
+    """`SafeText` for indexed columns: longer than `MAX_SHORT` characters it is cut, since PostgreSQL's indexes hold some 2,700 bytes.
+
+    What is looked for is cut the same way, so that it is found.
+    """
+
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Any Python string → storable text of bounded length."""
+        text = super().process_bind_param(value, dialect)
+        return text if text is None or len(text) <= MAX_SHORT else text[: MAX_SHORT - 1] + "…"
+
+
 class JsonText(sa.TypeDecorator[Any]):
     """Plain data kept as JSON text, Japanese readable."""
 
@@ -49,7 +64,7 @@ class JsonText(sa.TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:
         """Plain data, dataclasses among it → JSON text."""
-        return storable(json.dumps(value, ensure_ascii=False, default=_plain))
+        return storable(json.dumps(value, ensure_ascii=False, default=to_plain))
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
         """JSON text → plain data."""
@@ -61,14 +76,6 @@ def storable(text: str) -> str:
     return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    return str(value)
-
-
 def _id() -> sa.Column[str]:
     return sa.Column("id", sa.String(36), primary_key=True)
 
@@ -78,12 +85,12 @@ runs = sa.Table(
     metadata,
     _id(),
     sa.Column("created_at", UtcMoment, nullable=False, index=True),
-    sa.Column("participant", sa.String(80), nullable=False, index=True),
-    sa.Column("app", sa.String(40), nullable=False, index=True),
-    sa.Column("model", sa.String(200), nullable=False, index=True),
-    sa.Column("model_revision", sa.String(80)),
-    sa.Column("adapter", sa.String(200)),
-    sa.Column("prompt_name", sa.String(120), index=True),
+    sa.Column("participant", ShortText, nullable=False, index=True),
+    sa.Column("app", ShortText, nullable=False, index=True),
+    sa.Column("model", ShortText, nullable=False, index=True),
+    sa.Column("model_revision", ShortText),
+    sa.Column("adapter", ShortText),
+    sa.Column("prompt_name", ShortText, index=True),
     sa.Column("prompt_version", sa.Integer),
     sa.Column("prompt_sha256", sa.String(64), nullable=False),
     sa.Column("variables", JsonText, nullable=False),
@@ -104,12 +111,12 @@ prompt_versions = sa.Table(
     "prompt_versions",
     metadata,
     _id(),
-    sa.Column("name", sa.String(120), nullable=False),
+    sa.Column("name", ShortText, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("text", SafeText, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("message", SafeText, nullable=False),
-    sa.Column("author", sa.String(80), nullable=False),
+    sa.Column("author", ShortText, nullable=False),
     sa.Column("created_at", UtcMoment, nullable=False),
     sa.UniqueConstraint("name", "version"),
 )
@@ -117,10 +124,10 @@ label_moves = sa.Table(
     "label_moves",
     metadata,
     _id(),
-    sa.Column("name", sa.String(120), nullable=False, index=True),
-    sa.Column("label", sa.String(60), nullable=False),
+    sa.Column("name", ShortText, nullable=False, index=True),
+    sa.Column("label", ShortText, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("author", sa.String(80), nullable=False),
+    sa.Column("author", ShortText, nullable=False),
     sa.Column("created_at", UtcMoment, nullable=False),
 )
 outbox = sa.Table(
@@ -138,7 +145,7 @@ grids = sa.Table(
     metadata,
     _id(),
     sa.Column("created_at", UtcMoment, nullable=False),
-    sa.Column("participant", sa.String(80), nullable=False, index=True),
+    sa.Column("participant", ShortText, nullable=False, index=True),
     sa.Column("spec", JsonText, nullable=False),
 )
 applied = sa.Table("migrations", metadata, sa.Column("name", sa.String(60), primary_key=True), sa.Column("applied_at", UtcMoment, nullable=False))
@@ -165,29 +172,3 @@ def decode(kind: type, row: Mapping[str, Any]) -> Any:
         values["sources"] = tuple(Source(**source) for source in values["sources"])
         values["flags"] = tuple(values["flags"])
     return kind(**values)
-
-
-def _m001_runs(connection: sa.Connection) -> None:
-    runs.create(connection, checkfirst=True)
-
-
-def _m002_prompts(connection: sa.Connection) -> None:
-    prompt_versions.create(connection, checkfirst=True)
-    label_moves.create(connection, checkfirst=True)
-
-
-def _m003_outbox(connection: sa.Connection) -> None:
-    outbox.create(connection, checkfirst=True)
-
-
-def _m004_grids(connection: sa.Connection) -> None:
-    grids.create(connection, checkfirst=True)
-
-
-MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
-    ("m001_runs", _m001_runs),
-    ("m002_prompts", _m002_prompts),
-    ("m003_outbox", _m003_outbox),
-    ("m004_grids", _m004_grids),
-)
-"""Append only. A released migration is never edited: a workspace somewhere has already run it."""

@@ -11,12 +11,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from llmops_kit.errors import KitError
+from llmops_kit.progress import Progress, show_progress
 from llmops_kit.settings import Settings
 from llmops_kit.tracking.offline import read_table as read_table
 from llmops_kit.tracking.relay import Outbox, Relay
@@ -115,24 +117,31 @@ class Tracking:
             running=self._thread is not None and self._thread.is_alive(),
         )
 
-    def sync(self) -> SyncReport:
-        """Send everything that waits, close the file, read it back, and send again what is missing. Blocks until done."""
+    def sync(self, *, progress: Progress | Literal[False] | None = None) -> SyncReport:
+        """Send everything that waits, close the file, read it back, and send again what is missing. Blocks until done.
+
+        `progress(done, total, seconds_left)`, in rows, is called after each batch; None draws a bar in a notebook or a
+        terminal, False nothing.
+        """
         sent, before = 0, self._relay.found_missing
         if self._enabled:
-            with self._attempt():
-                sent = self._relay.send()
+            with self._attempt(), self._reporting(progress, {"sent_at": None}) as report:
+                sent = self._relay.send(report=report)
                 self._relay.finish()
                 self._relay.check()
-                sent += self._relay.send()
+                sent += self._relay.send(report=report)
                 self._relay.finish()
         return self._report(sent, self._relay.found_missing - before)
 
-    def rebuild(self) -> SyncReport:
-        """Write a fresh W&B run from the store alone; the folders there were are kept in `replaced`. Blocks until done."""
+    def rebuild(self, *, progress: Progress | Literal[False] | None = None) -> SyncReport:
+        """Write a fresh W&B run from the store alone; the folders there were are kept in `replaced`. Blocks until done.
+
+        `progress` as in `sync`.
+        """
         sent = 0
         if self._enabled:
-            with self._attempt():
-                sent = self._relay.rebuild()
+            with self._attempt(), self._reporting(progress, {}) as report:
+                sent = self._relay.rebuild(report=report)
         return self._report(sent, 0)
 
     def close(self) -> None:
@@ -164,6 +173,19 @@ class Tracking:
         if self._failures:
             return min(_LONGEST_RETRY_S, _POLL_S * 2.0**self._failures)
         return min(_LONGEST_PAUSE_S, _POLL_S + self._relay.increments / 4)
+
+    @contextmanager
+    def _reporting(self, progress: Progress | Literal[False] | None, rows: Mapping[str, None]) -> Iterator[Callable[[int], None]]:
+        """What is told the size of each batch and passes it on as progress over the outbox's `rows`."""
+        total, done, started = self._store.count(OutboxItem, **rows), 0, time.monotonic()
+        with show_progress(progress, "row") as show:
+
+            def report(batch: int) -> None:
+                nonlocal done
+                done += batch
+                show(done, max(total, done), (time.monotonic() - started) / done * max(0, total - done))
+
+            yield report
 
     @contextmanager
     def _attempt(self, *, release: bool | None = None) -> Iterator[None]:

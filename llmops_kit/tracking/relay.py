@@ -7,7 +7,7 @@ some twice; readers keep each row id once.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -91,14 +91,20 @@ class Relay:
         ledger = load_ledger(self.folder) if self._ledger is None else None
         return ledger is not None and ledger.unclean
 
-    def send(self, give_up: float = float("inf")) -> int:
-        """Send what waits, oldest first, until nothing does or the monotonic clock passes `give_up`; how many rows."""
+    def send(self, give_up: float = float("inf"), *, report: Callable[[int], None] | None = None) -> int:
+        """Send what waits, oldest first, until nothing does or the monotonic clock passes `give_up`; how many rows.
+
+        `report` is called with the number of rows of each batch.
+        """
         self._own()
         sent = 0
         if self._ledger is None:
             self.check()
         while items := self._store.unsent(_BATCH_ROWS):
-            sent += self._send_batch(items)
+            batch = self._send_batch(items)
+            sent += batch
+            if report is not None:
+                report(batch)
             if time.monotonic() > give_up:
                 break
         return sent
@@ -128,7 +134,7 @@ class Relay:
             session.finish()
             self._save(self._ledger.closed(session.folder.name))
 
-    def rebuild(self) -> int:
+    def rebuild(self, *, report: Callable[[int], None] | None = None) -> int:
         """Write everything in the store into a fresh run and set the old folders aside in `replaced`; how many rows."""
         self._own()
         self.finish()
@@ -136,7 +142,7 @@ class Relay:
         old = find_sessions(self.folder)
         self._save(self._ledger)
         self._mark(self._store.find(OutboxItem), sent=False)
-        sent = self.send()
+        sent = self.send(report=report)
         self.finish()
         aside = self.folder / "replaced"
         with _as_tracking_error():

@@ -7,14 +7,13 @@ column is the identity of the row, by which a reader removes what was sent twice
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llmops_kit.types import Grid, Run
+from llmops_kit.types import Grid, Run, to_plain
 
 RUN_COLUMNS: Mapping[str, type] = {
     "run_id": str,
@@ -147,12 +146,4 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    return str(value)
+    return json.dumps(value, ensure_ascii=False, default=to_plain)

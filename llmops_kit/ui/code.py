@@ -22,14 +22,32 @@ def run_code(workspace: Path, prompt: str | Sequence[Mapping[str, str]], *, vers
     return opening(workspace) + f"run = kit.playground.run({', '.join(arguments)})\nrun\n"
 
 
-def grid_code(workspace: Path, prompts: Sequence[str], models: Sequence[str], *, file: str, **options: Any) -> str:
-    """Code of a batch over the rows of `file`."""
-    settings = "".join(f", {name}={value!r}" for name, value in options.items() if value not in (None, {}, []))
-    return (
-        opening(workspace).replace("open_kit\n", "open_kit\nfrom llmops_kit.playground.rows import read_rows\n", 1)
-        + f"rows = read_rows({file!r})\n"
-        + f"table = kit.playground.grid({list(prompts)!r}, {list(models)!r}, rows{settings})\ntable\n"
-    )
+def grid_code(workspace: Path, prompts: Sequence[str], models: Sequence[str], *, rows: str, **options: Any) -> str:
+    """Code of a batch over `rows`: the lines of `rows_code`. Settings that are as the prompts say are left out."""
+    settings = "".join(f", {name}={value!r}" for name, value in options.items() if value not in (None, {}, [], [{}]))
+    head = opening(workspace)
+    if "read_rows(" in rows:
+        head = head.replace("open_kit\n", "open_kit\nfrom llmops_kit.playground.rows import read_rows\n", 1)
+    return f"{head}{rows}table = kit.playground.grid({list(prompts)!r}, {list(models)!r}, rows{settings})\ntable\n"
+
+
+def rows_code(rows: Sequence[Mapping[str, str]], *, file: str = "", encoding: str = "", mapping: Mapping[str, str | None] | None = None) -> str:
+    """The lines that make `rows`: read from `file` with its columns mapped to variables, or, where there is none, as they are."""
+    if not file:
+        return "rows = [\n" + "".join(f"    {dict(row)!r},\n" for row in rows) + "]\n"
+    options = f", encoding={encoding!r}" if encoding else ""
+    return f"rows = read_rows({file!r}{options}).map({dict(mapping or {})!r})\n"
+
+
+def resume_code(workspace: Path, grid_id: str) -> str:
+    """Code that runs what a batch still lacks and gives its table."""
+    return opening(workspace) + f"table = kit.playground.grid(resume={grid_id!r})\ntable\n"
+
+
+def answers_code(workspace: Path, grid_id: str) -> str:
+    """Code that gives the table of an earlier batch as it is."""
+    head = opening(workspace).replace("open_kit\n", "open_kit\nfrom llmops_kit.playground.grid import grid_table\n", 1)
+    return f"{head}table = grid_table(kit.store, {grid_id!r})\ntable\n"
 
 
 def history_code(workspace: Path, run_id: str | None) -> str:

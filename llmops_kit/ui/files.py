@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
+import secrets
 from pathlib import Path
+
+from gradio.utils import get_upload_folder
 
 
 def offer(name: str, content: bytes) -> str:
-    """Write `content` as a file called `name` where Gradio may serve it from, and give its path."""
-    path = Path(tempfile.mkdtemp(prefix="llmops-kit-")) / Path(name).name
+    """Write `content` as a file called `name` into the folder Gradio serves from and empties, and give its path."""
+    path = Path(get_upload_folder()) / secrets.token_hex(16) / Path(name).name
+    path.parent.mkdir(parents=True)
     path.write_bytes(content)
     return str(path)
 

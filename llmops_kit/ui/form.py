@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -68,12 +69,34 @@ def build_form() -> PromptForm:
 
 
 def choices(kit: Kit, language: Language) -> list[tuple[str, str]]:
-    """The prompts of the library as (what the reader sees, name)."""
-    shown = []
+    """The prompts of the library as (what the reader sees, name).
+
+    A shipped prompt is seen by its description. One that somebody made, or that is described as another is, has its
+    name behind it: a copy is told from its original.
+    """
+    described = {}
     for name in kit.prompts.names():
-        about = localized(kit.prompts.get(name).description, language).rstrip("。.")
-        shown.append((about or name, name))
-    return shown
+        versions = kit.prompts.versions(name)
+        described[name] = localized(versions[0].description, language).rstrip("。."), versions[-1].author == "library"
+    count = Counter(about for about, _ in described.values())
+    return [
+        (about if shipped and count[about] == 1 else f"{about}（{name}）" if language == "ja" else f"{about} ({name})", name) if about else (name, name)
+        for name, (about, shipped) in described.items()
+    ]
+
+
+def refresh(kit: Kit, name: str | None, language: Language) -> list[Any]:
+    """Updates of the prompt chooser and its version chooser that keep what is chosen."""
+    names = choices(kit, language)
+    known = name if name and name in {value for _, value in names} else FIRST_PROMPT
+    return [gr.Dropdown(choices=names), gr.Dropdown(choices=marks_of(kit, known))]
+
+
+def marks_of(kit: Kit, name: str) -> list[str]:
+    """What a version can be chosen by: `latest`, the labels, the numbers."""
+    versions = kit.prompts.versions(name)
+    labels = sorted({mark for saved in versions for mark in saved.labels})
+    return list(dict.fromkeys(["latest", *labels, *(str(saved.version) for saved in versions)]))
 
 
 def chosen(kit: Kit, name: str, version: str | None) -> Prompt:
@@ -83,34 +106,25 @@ def chosen(kit: Kit, name: str, version: str | None) -> Prompt:
     return kit.prompts.get(name, version=int(version)) if str(version).isdecimal() else kit.prompts.get(name, label=version)
 
 
-def show(kit: Kit, name: str, version: str | None, language: Language) -> list[Any]:
-    """Updates that show the prompt's versions, description and fields, filled with its example."""
+def show(kit: Kit, name: str, version: str | None, language: Language, *, values: Mapping[str, Any] | None = None) -> list[Any]:
+    """Updates that show the prompt's versions, description and fields, filled with `values` or, without them, its example."""
     try:
         prompt = chosen(kit, name, version)
     except KitError:
         prompt, version = kit.prompts.get(name), "latest"
-    marks = ["latest", *prompt_labels(kit, name), *(str(saved.version) for saved in kit.prompts.versions(name))]
     many = len(prompt.variables) > SLOTS
     about = say("playground.too_many_variables", language, count=len(prompt.variables), limit=SLOTS) if many else ""
-    updates: list[Any] = [gr.Dropdown(choices=list(dict.fromkeys(marks)), value=version or "latest"), gr.Markdown(about, visible=many)]
-    for index in range(SLOTS):
-        updates += _slot(prompt.variables[index] if index < len(prompt.variables) else None, language)
-    return updates
-
-
-def prompt_labels(kit: Kit, name: str) -> list[str]:
-    """The labels set on any version of a prompt."""
-    return sorted({mark for saved in kit.prompts.versions(name) for mark in saved.labels} - {"latest"})
-
-
-def fill(prompt: Prompt, variables: Mapping[str, Any]) -> list[Any]:
-    """Updates that put `variables` into the fields of `prompt`, as when an earlier run is opened."""
-    updates: list[Any] = []
+    updates: list[Any] = [gr.Dropdown(choices=marks_of(kit, name), value=version or "latest"), gr.Markdown(about, visible=many)]
+    filled = starting_values(prompt, language) if values is None else values
     for index in range(SLOTS):
         variable = prompt.variables[index] if index < len(prompt.variables) else None
-        value = variables.get(variable.name) if variable else None
-        updates += [value if variable and variable.kind == kind else gr.skip() for kind in ("text", "select", "number")]
+        updates += _slot(variable, filled.get(variable.name) if variable else None, language)
     return updates
+
+
+def starting_values(prompt: Prompt, language: Language) -> dict[str, Any]:
+    """What the fields of a prompt start with, by variable: its example in the reader's language, else the default."""
+    return {variable.name: _start(variable, language) for variable in prompt.variables[:SLOTS]}
 
 
 def read(prompt: Prompt, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,16 +133,24 @@ def read(prompt: Prompt, fields: Mapping[str, Any]) -> dict[str, Any]:
     return {variable.name: fields[f"{variable.kind}_{index}"] for index, variable in kinds if fields[f"{variable.kind}_{index}"] not in (None, "")}
 
 
-def _slot(variable: Variable | None, language: Language) -> list[Any]:
+def _start(variable: Variable, language: Language) -> Any:
+    value = localized(variable.example, language) or variable.default
+    if variable.kind == "select":
+        return value if value in variable.options else next(iter(variable.options), None)
+    if variable.kind == "number":
+        return float(value) if value not in (None, "") else None
+    return str(value or "")
+
+
+def _slot(variable: Variable | None, value: Any, language: Language) -> list[Any]:
     if variable is None:
         return [gr.Textbox(visible=False), gr.Dropdown(visible=False), gr.Number(visible=False)]
-    named = localized(variable.label, language) or variable.name
-    value = localized(variable.example, language) or variable.default
-    long = variable.kind == "text" and len(str(value or "")) > 60
-    number = float(value) if variable.kind == "number" and value not in (None, "") else None
-    select = value if value in variable.options else next(iter(variable.options), None)
+    kind, named = variable.kind, localized(variable.label, language) or variable.name
+    text = str(value if value is not None else "") if kind == "text" else ""
+    select = value if value in variable.options else None
+    number = value if kind == "number" and isinstance(value, int | float) else None
     return [
-        gr.Textbox(label=named, value=str(value or "") if variable.kind == "text" else "", visible=variable.kind == "text", lines=5 if long else 2),
-        gr.Dropdown(choices=list(variable.options), label=named, value=select, visible=variable.kind == "select"),
-        gr.Number(label=named, value=number, visible=variable.kind == "number", minimum=variable.minimum, maximum=variable.maximum),
+        gr.Textbox(label=named, value=text, visible=kind == "text", lines=5 if len(text) > 60 else 2),
+        gr.Dropdown(choices=list(variable.options), label=named, value=select, visible=kind == "select"),
+        gr.Number(label=named, value=number, visible=kind == "number", minimum=variable.minimum, maximum=variable.maximum),
     ]

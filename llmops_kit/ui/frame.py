@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from llmops_kit.errors import KitError
 from llmops_kit.ui import batch, form, history, models, playground, versions
 from llmops_kit.ui.events import QUICK
 from llmops_kit.ui.text import Language, label, language_of, say
@@ -14,13 +17,13 @@ from llmops_kit.ui.text import Language, label, language_of, say
 if TYPE_CHECKING:
     from llmops_kit.kit import Kit
 
-FIRST_MODEL = "starter-lm"
 _FONTS = ["system-ui", "Hiragino Sans", "Yu Gothic UI", "Meiryo", "Noto Sans CJK JP", "Noto Sans JP", "sans-serif"]
 _SWITCH = """() => fetch("language", {{
   method: "POST", headers: {{"content-type": "application/json"}}, body: JSON.stringify({{language: "{0}"}})
 }}).then(() => location.reload())"""
 _LOOK_S = 4.0
 """Seconds between two looks at which models are loaded and busy."""
+_log = logging.getLogger(__name__)
 
 HEAD = '<meta name="robots" content="noindex">'
 
@@ -32,7 +35,7 @@ CSS = """
 .top small {color: var(--body-text-color-subdued)}
 .top button {flex: 0 0 auto; min-width: 0 !important; width: auto !important}
 .quiet, .quiet p, .facts, .facts p {color: var(--body-text-color-subdued); font-size: .87rem}
-.facts {min-height: 1.6em; padding: 0 4px}
+.facts {min-height: 1.6em; padding: 0 4px; word-break: keep-all; overflow-wrap: anywhere}
 .buttons, .quiet-row {gap: 6px; align-items: end} .quiet-row button, .buttons button {min-width: 0 !important}
 .quiet-row button {font-weight: 400; white-space: nowrap; padding: 4px 6px}
 .padded {padding: 12px}
@@ -41,8 +44,10 @@ CSS = """
 .progress {display: flex; gap: 10px; align-items: center; flex-wrap: wrap}
 .progress progress {width: min(320px, 60vw); height: 12px; appearance: none; border: 0; border-radius: 6px; overflow: hidden}
 .progress progress::-webkit-progress-bar {background: var(--neutral-200)}
-.progress progress::-webkit-progress-value, .progress progress::-moz-progress-bar {background: var(--primary-500)}
-.pane button[aria-label="Clear"], .pane button[aria-label="クリア"] {display: none}
+.progress progress::-webkit-progress-value {background: var(--primary-500)}
+.progress progress::-moz-progress-bar {background: var(--primary-500)}
+.pane button[aria-label*="lear"], .pane button[aria-label*="クリア"] {display: none}
+.follow {align-items: stretch}
 .table-wrap td, .table-wrap th, .virtual-table-viewport * {font-family: var(--font)}
 .panel {border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 12px; background: var(--background-fill-secondary)}
 footer {display: none !important}
@@ -52,6 +57,7 @@ footer {display: none !important}
   #run {min-height: 48px}
   .panes {flex-direction: column}
   .pane {min-width: 0 !important}
+  .follow > :first-child {flex: 1 0 100%}
 }
 """
 
@@ -81,7 +87,7 @@ def build(kit: Kit) -> gr.Blocks:
             english = gr.Button("English", size="sm", elem_id="to-english")
         panel_slot = gr.Column()
         with gr.Tabs(elem_id="nouns"), gr.Tab(label("tab.playground"), id="playground"), gr.Tabs(elem_id="playground-tabs") as tabs:
-            with gr.Tab(label("tab.try"), id="try"):
+            with gr.Tab(label("tab.try"), id="try") as try_tab:
                 tried = playground.build(kit, keys)
             with gr.Tab(label("tab.batch"), id="batch", render_children=True) as batch_tab:
                 batched = batch.build(kit, batch_tab, keys)
@@ -94,70 +100,87 @@ def build(kit: Kit) -> gr.Blocks:
         pickers = [*(pane.model for pane in tried.panes), batched.models]
         with panel_slot:
             panel = models.build(kit, keys, pickers)
-        _wire(kit, blocks, tried, pickers, panel, (open_models, japanese, english), keys)
+        _wire_models(kit, blocks, pickers, panel, open_models, keys)
+        _wire_page(kit, blocks, tried, try_tab, batched.models)
+        for button, language in ((japanese, "ja"), (english, "en")):
+            button.click(None, js=_SWITCH.format(language), api_name=f"speak_{language}")
     return blocks
 
 
-def _wire(kit: Kit, blocks: gr.Blocks, tried: playground.TryTab, pickers: list[gr.Dropdown], panel: models.Panel, buttons: Any, keys: gr.State) -> None:
-    open_models, japanese, english = buttons
-    shown, look = gr.State(False), gr.Timer(_LOOK_S)
+def _wire_page(kit: Kit, blocks: gr.Blocks, tried: playground.TryTab, try_tab: gr.Tab, batch_models: gr.Dropdown) -> None:
+    """Fill the page when it opens, and the choosers of the Try tab whenever it is come back to."""
 
-    def on_tick(request: gr.Request) -> Any:
-        _preload(kit)  # not while the page itself is loading: importing torch would slow that down
-        return on_look(request)
+    def on_load(request: gr.Request) -> list[Any]:
+        language = language_of(request)
+        prompts = gr.Dropdown(choices=form.choices(kit, language), value=form.FIRST_PROMPT)
+        models = gr.Dropdown(choices=_listed(kit), value=[playground.FIRST_MODEL])
+        return [prompts, models, *playground.choose(kit, form.FIRST_PROMPT, "latest", language, models=list(playground.FIRST_MODELS))]
+
+    def on_return(request: gr.Request, *, prompt: str | None) -> list[Any]:
+        listed = _listed(kit)
+        return [*form.refresh(kit, prompt, language_of(request)), *(gr.Dropdown(choices=listed) for _ in tried.panes)]
+
+    chosen = tried.form.prompt
+    returned = [chosen, tried.form.version, *(pane.model for pane in tried.panes)]
+    blocks.load(on_load, outputs=[chosen, batch_models, *tried.outputs()], api_name="open_page", **QUICK)
+    try_tab.select(on_return, inputs_kwargs={"prompt": chosen}, outputs=returned, api_name="open_try", **QUICK)
+
+
+def _wire_models(kit: Kit, blocks: gr.Blocks, pickers: list[gr.Dropdown], panel: models.Panel, button: gr.Button, keys: gr.State) -> None:
+    """The button in the top bar: what it says, and the panel it opens. The default model is loaded once the page stands."""
+    shown, look, started = gr.State(False), gr.Timer(_LOOK_S), threading.Event()
 
     def on_look(request: gr.Request) -> Any:
         return gr.Button(_status(kit, language_of(request)))
 
-    def on_load(request: gr.Request) -> list[Any]:
-        language = language_of(request)
-        listed = [entry.id for entry in kit.models.entries()]
-        filled = tried.fill(form.FIRST_PROMPT, "latest", language)
-        form_updates, (first, *_), rest = filled[: len(tried.form.outputs())], filled[-6:-5], filled[-6:]
-        values = [first, rest[3], "starter-reader", "starter-lm"]
-        chosen = [gr.Dropdown(choices=listed, value=value) for value in values]
-        return [
-            gr.Dropdown(choices=form.choices(kit, language), value=form.FIRST_PROMPT),
-            *form_updates,
-            *chosen,
-            gr.Dropdown(choices=listed, value=["starter-lm"]),
-            rest[1],
-            rest[2],
-            rest[4],
-            rest[5],
-        ]
+    def on_tick(request: gr.Request) -> Any:
+        _preload(kit, started)  # not while the page itself is loading: importing torch would slow that down
+        return on_look(request)
 
     def on_open(request: gr.Request, *, shown: bool, keys: dict[str, str]) -> list[Any]:
-        language = language_of(request)
-        listed = [entry.id for entry in kit.models.entries()]
-        return [gr.Column(visible=not shown), not shown, *models.refresh(kit, language, keys), gr.Dropdown(choices=listed, value="starter-lm")]
+        listed = _listed(kit)
+        panel_updates = [*models.refresh(kit, language_of(request), keys), gr.Dropdown(choices=listed, value=playground.FIRST_MODEL)]
+        return [gr.Column(visible=not shown), not shown, *panel_updates, *(gr.Dropdown(choices=listed) for _ in pickers)]
 
-    settings = [part for pane in tried.panes[:2] for part in (pane.settings["temperature"], pane.settings["max_tokens"])]
-    blocks.load(on_load, outputs=[tried.form.prompt, *tried.form.outputs(), *pickers, *settings], api_name="open_page", **QUICK)
-    open_models.click(
-        on_open,
-        inputs_kwargs={"shown": shown, "keys": keys},
-        outputs=[panel.group, shown, panel.table, panel.memory, panel.chosen],
-        api_name="open_models",
-        **QUICK,
-    )
-    blocks.load(on_look, outputs=[open_models], api_name="look_at_models", **QUICK)
-    look.tick(on_tick, outputs=[open_models], api_name="watch_models", **QUICK)
-    japanese.click(None, js=_SWITCH.format("ja"), api_name="speak_japanese")
-    english.click(None, js=_SWITCH.format("en"), api_name="speak_english")
+    opened = [panel.group, shown, panel.table, panel.memory, panel.chosen, *pickers]
+    button.click(on_open, inputs_kwargs={"shown": shown, "keys": keys}, outputs=opened, api_name="open_models", **QUICK)
+    blocks.load(on_look, outputs=[button], api_name="look_at_models", **QUICK)
+    look.tick(on_tick, outputs=[button], api_name="watch_models", **QUICK)
 
 
-def _preload(kit: Kit) -> None:
-    """Load the default model while the first reader is still reading, so that the first answer does not wait for it."""
-    if kit.settings.preload and not kit.models.loaded() and kit.models.state(FIRST_MODEL).status != "loading":
-        threading.Thread(target=kit.models.chat, args=(FIRST_MODEL,), daemon=True, name="preload").start()
+def _preload(kit: Kit, started: threading.Event) -> None:
+    """Load the default model while the first reader is still reading, so that the first answer does not wait for it.
+
+    Tried once, as soon as it can be loaded: one that is refused, too large or put out of memory is not tried again.
+    """
+    if not kit.settings.preload or started.is_set() or kit.models.loaded() or not kit.models.state(playground.FIRST_MODEL).is_ready:
+        return
+    started.set()
+
+    def load() -> None:
+        try:
+            kit.models.chat(playground.FIRST_MODEL)
+        except KitError as error:  # the top bar and the model panel say so too
+            _log.warning("%s was not loaded: %s", playground.FIRST_MODEL, error.text("en"))
+
+    threading.Thread(target=load, daemon=True, name="preload").start()
 
 
 def _status(kit: Kit, language: Language) -> str:
-    """The loaded models with a dot: ○ none yet, ● ready, ◐ with the number of answers under way."""
+    """The loaded models with a dot: ○ none, with what the default one waits for; ● ready; ◐ with the answers under way."""
     busy, loaded = kit.playground.under_way, [each.id for each in kit.models.loaded()]
-    names = say("app.loading", language) if not loaded else loaded[0] if len(loaded) == 1 else f"{loaded[0]} +{len(loaded) - 1}"
-    return f"{'◐' if busy else '●' if loaded else '○'} {names}" + (f" · {say('app.busy', language, n=busy)}" if busy else "")
+    dot = "◐" if busy else "●" if loaded else "○"
+    if loaded:
+        names = loaded[0] if len(loaded) == 1 else f"{loaded[0]} +{len(loaded) - 1}"
+    else:
+        state = kit.models.state(playground.FIRST_MODEL)
+        waits = "" if state.is_ready else f" · {replace(state, reason={}).text(language)}"  # the reason is in the panel
+        names = say("app.loading", language) if state.status == "loading" else f"{playground.FIRST_MODEL}{waits}"
+    return f"{dot} {names}" + (f" · {say('app.busy', language, n=busy)}" if busy else "")
+
+
+def _listed(kit: Kit) -> list[str]:
+    return [entry.id for entry in kit.models.entries()]
 
 
 def _workspace(kit: Kit) -> str:

@@ -12,8 +12,9 @@ import gradio as gr
 
 from llmops_kit.errors import InputError, KitError
 from llmops_kit.types import Run
+from llmops_kit.ui.controls import SLIDERS, settings_of
 from llmops_kit.ui.form import chosen
-from llmops_kit.ui.text import Language, label, say
+from llmops_kit.ui.text import Language, error_text, label, say
 
 if TYPE_CHECKING:
     from llmops_kit.kit import Kit
@@ -25,7 +26,11 @@ UPDATE_S = 0.1
 
 @dataclass(frozen=True)
 class Pane:
-    """The components of one pane. `last` holds the finished call: what retry, save, follow-up and the code are made from."""
+    """The components of one pane.
+
+    `last` holds the finished call: what retry, save, follow-up and the code are made from. `running` holds the id and
+    the request of the call under way, and nothing between calls: what stop has to wait for.
+    """
 
     index: int
     column: gr.Column
@@ -34,6 +39,7 @@ class Pane:
     chat: gr.Chatbot
     facts: gr.Markdown
     last: gr.State
+    running: gr.State
     stop: gr.Button
     retry: gr.Button
     save: gr.Button
@@ -42,20 +48,17 @@ class Pane:
         """Every input of the pane by the name its handler takes it under."""
         return {"model": self.model, "last": self.last, **self.settings}
 
+    def said(self) -> list[Any]:
+        """What a call fills, in the order `stream_pane` gives it."""
+        return [self.chat, self.facts, self.last, self.running]
+
 
 def build_pane(index: int) -> Pane:
     """Lay out one pane; call inside a row."""
     with gr.Column(min_width=300, visible=index < 2, elem_id=f"pane-{index}", elem_classes="pane") as column:
         model = gr.Dropdown([], label=label("playground.model"), elem_id=f"model-{index}", interactive=True)
         with gr.Accordion(label("playground.settings"), open=False, elem_id=f"settings-{index}"):
-            settings = {
-                "temperature": gr.Slider(
-                    0, 2, value=0.0 if index == 0 else 0.8, step=0.05, label=label("playground.temperature"), info=label("playground.temperature_info")
-                ),
-                "max_tokens": gr.Slider(1, 4096, value=128, step=1, label=label("playground.max_tokens")),
-                "top_p": gr.Slider(0.05, 1, value=1.0, step=0.05, label=label("playground.top_p")),
-                "top_k": gr.Slider(0, 200, value=0, step=1, label=label("playground.top_k")),
-                "repetition_penalty": gr.Slider(1.0, 2.0, value=1.0, step=0.05, label=label("playground.repetition_penalty")),
+            settings = {name: _slider(name) for name in SLIDERS} | {
                 "seed": gr.Number(value=-1, precision=0, label=label("playground.seed")),
                 "stop": gr.Textbox(lines=2, label=label("playground.stop_strings")),
             }
@@ -75,8 +78,13 @@ def build_pane(index: int) -> Pane:
             stop = gr.Button(label("playground.stop_pane"), size="sm", elem_id=f"stop-{index}")
             retry = gr.Button(label("playground.retry"), size="sm", elem_id=f"retry-{index}")
             save = gr.Button(label("playground.save_pane"), size="sm", elem_id=f"save-{index}")
-        last = gr.State({})
-    return Pane(index, column, model, settings, chat, facts, last, stop, retry, save)
+    return Pane(index, column, model, settings, chat, facts, gr.State({}), gr.State({}), stop, retry, save)
+
+
+def _slider(name: str) -> gr.Slider:
+    lowest, highest, step, value = SLIDERS[name]
+    info = label("playground.temperature_info") if name == "temperature" else None
+    return gr.Slider(lowest, highest, value=value, step=step, label=label(f"playground.{name}"), info=info)
 
 
 def stream_pane(
@@ -91,28 +99,27 @@ def stream_pane(
     last: dict[str, Any],
     **settings: Any,
 ) -> Iterator[list[Any]]:
-    """Run what was `asked` in one pane and give `[chat, facts, last]` while it grows.
+    """Run what was `asked` in one pane and give `[chat, facts, last, running]` while it grows.
 
     `asked` is a library prompt (`prompt`, `version`, `variables`, `system`), a follow-up (`message`), or `again`.
     A `KitError` becomes a sentence in the pane, so that one failing pane does not disturb the others.
     """
     request = follow(asked, last)
-    before = request.get("shown", [])
     run, updated = None, 0.0
-    yield [[*before, *_asked_turns(request)], say("facts.waiting", language), gr.skip()]
+    yield [_asked_turns(request), say("facts.waiting", language), gr.skip(), {"id": run_id, "request": request}]
     try:
         prompt, call = _call(kit, request)
-        params = settings_of(settings)
+        params = settings_of(kit, model, settings, prompt)
         stream = kit.playground.stream(prompt, model=model, participant=participant, api_key=keys.get(model), run_id=run_id, **call, **params)
         for run in stream:
             if run.ttft_s is None or time.monotonic() - updated > UPDATE_S:
                 updated = time.monotonic()
-                yield [turns_of(run), facts_of(kit, run, language) or say("facts.waiting", language), gr.skip()]
+                yield [turns_of(run), facts_of(kit, run, language) or say("facts.waiting", language), gr.skip(), gr.skip()]
         if run is not None:
-            yield [turns_of(run), facts_of(kit, run, language), remember(run, request)]
+            yield [turns_of(run), facts_of(kit, run, language), remember(run, request), {}]
     except KitError as error:
-        shown = turns_of(error.run) if error.run and error.run.output else [*before, *_asked_turns(request)]
-        yield [shown, f"**{say('facts.error', language)}** {html.escape(error.text(language))}", {**last, "failed": request}]
+        shown = turns_of(error.run) if error.run and error.run.output else _asked_turns(request)
+        yield [shown, f"**{say('facts.error', language)}** {html.escape(error.text(language))}", {**last, "failed": request}, {}]
 
 
 def follow(asked: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,18 +137,6 @@ def follow(asked: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
     return dict(asked)
 
 
-def settings_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The pane's controls as call parameters: neutral values are left out, so that a model's own defaults hold."""
-    neutral = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "seed": -1}
-    params = {name: value for name, value in settings.items() if name != "stop" and value is not None and value != neutral.get(name)}
-    for name in ("max_tokens", "top_k", "seed"):
-        if name in params:
-            params[name] = int(params[name])
-    if strings := [line for line in str(settings.get("stop") or "").splitlines() if line]:
-        params["stop"] = strings
-    return params
-
-
 def turns_of(run: Run) -> list[dict[str, str]]:
     """The conversation of a run as the chat shows it; the system message stays behind the scenes."""
     shown = [{"role": turn.role, "content": turn.content} for turn in run.messages if turn.role != "system"]
@@ -156,26 +151,30 @@ def facts_of(kit: Kit, run: Run, language: Language) -> str:
     if run.tokens_per_s is not None:
         parts.append(say("facts.speed", language, value=f"{run.tokens_per_s:.0f}"))
     if run.finish_reason is not None:
-        if run.latency_s is not None:
-            parts.append(say("facts.total", language, value=f"{run.latency_s:.2f}"))
-        parts.append(say("facts.tokens", language, input=run.input_tokens if run.input_tokens is not None else "–", output=run.output_tokens or 0))
+        parts += _end_of(run, language)
         if run.cost is not None:
             parts.append(say("facts.cost", language, value=f"{run.cost:.6f}"))
-        elif run.finish_reason != "error" and kit.models.get(run.model).provider != "openai":
+        elif run.finish_reason != "error" and _is_local(kit, run.model):
             parts.append(say("facts.local", language))
-        if run.finish_reason in ("length", "cancelled", "error"):
-            parts.append(f"**{say(f'facts.{run.finish_reason}', language)}**")
+        if ending := _ending(run, language):
+            parts.append(f"**{ending}**")
         if verdict := _schema_verdict(kit, run, language):
             parts.append(verdict)
-    return " · ".join(parts)
+    error = html.escape(error_text(run.error, language))
+    return " · ".join(parts) + (f"\n\n{error}" if error else "")
+
+
+def brief_of(run: Run, language: Language) -> str:
+    """The same in the few words that fit a table: how long, how many tokens, and how it ended where not as usual."""
+    return " · ".join([*_end_of(run, language), *([ending] if (ending := _ending(run, language)) else [])])
 
 
 def remember(run: Run, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the pane keeps of a finished call."""
+    """What the pane keeps of a finished call. One that failed can be tried again."""
     turns = [{"role": turn.role, "content": turn.content} for turn in run.messages]
     return {
         "run_id": run.id,
-        "request": {name: value for name, value in request.items() if name != "shown"},
+        "request": dict(request),
         "messages": [*turns, {"role": "assistant", "content": run.output}],
         "model": run.model,
         "params": dict(run.params),
@@ -193,10 +192,29 @@ def _asked_turns(request: Mapping[str, Any]) -> list[dict[str, str]]:
     return [dict(turn) for turn in request.get("messages", []) if turn["role"] != "system"]
 
 
+def _end_of(run: Run, language: Language) -> list[str]:
+    parts = [say("facts.total", language, value=f"{run.latency_s:.2f}")] if run.latency_s is not None else []
+    asked = run.input_tokens if run.input_tokens is not None else "–"
+    return [*parts, say("facts.tokens", language, input=asked, output=run.output_tokens or 0)]
+
+
+def _ending(run: Run, language: Language) -> str:
+    """How an answer ended, where it did not end by itself."""
+    return say(f"facts.{run.finish_reason}", language) if run.finish_reason not in (None, "stop") else ""
+
+
+def _is_local(kit: Kit, model: str) -> bool:
+    """Whether the model runs here. One that has left the catalogue is not known to."""
+    return any(entry.id == model and entry.provider != "openai" for entry in kit.models.entries())
+
+
 def _schema_verdict(kit: Kit, run: Run, language: Language) -> str:
     if not run.prompt_name or run.finish_reason == "error":
         return ""
-    schema = kit.prompts.get(run.prompt_name, version=run.prompt_version).schema
+    try:
+        schema = kit.prompts.get(run.prompt_name, version=run.prompt_version).schema
+    except KitError:  # asked with a prompt that was never saved
+        return ""
     if not schema:
         return ""
     from llmops_kit.playground.schema import check_schema

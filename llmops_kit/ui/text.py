@@ -16,6 +16,7 @@ from llmops_kit.errors import KitError
 
 Language = Literal["ja", "en"]
 LANGUAGE_COOKIE = "llmops_language"
+_JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 
 
 @cache
@@ -64,3 +65,15 @@ def shown_errors(request: gr.Request | None) -> Iterator[None]:
     except KitError as error:
         language = language_of(request)
         raise gr.Error(error.text(language), title=say("error.title", language), duration=None, print_exception=False) from error
+
+
+def error_text(run_error: str | None, language: Language) -> str:
+    """What `Run.error` says to a reader of `language`: a `KitError` is kept as its English text, then its Japanese one.
+
+    Both have the same number of lines, so the halves are told apart by counting; anything else is shown as it is.
+    """
+    lines = (run_error or "").splitlines()
+    half = len(lines) // 2
+    if len(lines) % 2 or not _JAPANESE.search("".join(lines[half:])):
+        return "\n".join(lines)
+    return "\n".join(lines[half:] if language == "ja" else lines[:half])

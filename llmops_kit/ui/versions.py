@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from llmops_kit.access import user_of
+from llmops_kit.access import require, user_of
+from llmops_kit.errors import InputError
 from llmops_kit.prompts import parse
 from llmops_kit.ui.code import version_code
 from llmops_kit.ui.events import QUICK
 from llmops_kit.ui.files import offer
 from llmops_kit.ui.form import FIRST_PROMPT
+from llmops_kit.ui.saving import save_and_tell
 from llmops_kit.ui.text import Language, label, language_of, say, shown_errors
 
 if TYPE_CHECKING:
@@ -52,17 +54,23 @@ def build(kit: Kit, tab: gr.Tab) -> None:
             return [*_show(kit, name, None, language_of(request)), _table(kit, language_of(request))]
 
     def on_save(request: gr.Request, *, text: str, message: str) -> list[Any]:
+        language = language_of(request)
         with shown_errors(request):
-            saved = kit.prompts.save(parse(text), message=message, author=user_of(request).id)
-            gr.Info(say("playground.saved", language_of(request), name=saved.name, version=saved.version))
-            return _show(kit, saved.name, None, language_of(request))
+            prompt = parse(text)
+            user = require(user_of(request), "participant", resource=prompt.name)
+            saved = save_and_tell(kit, prompt, message=message, author=user.id, language=language)
+            return [*_show(kit, saved.name, None, language), _table(kit, language)]
 
-    def on_move(request: gr.Request, *, name: str, version: str, mark: str) -> list[Any]:
+    def on_move(request: gr.Request, *, name: str, version: str, mark: str | None) -> list[Any]:
+        language = language_of(request)
         with shown_errors(request):
+            user = require(user_of(request), "participant", resource=name)
+            if not (mark or "").strip():
+                raise InputError(en=say("versions.no_label", "en"), ja=say("versions.no_label", "ja"))
             number = _number(version)
-            kit.prompts.label(name, number, mark, author=user_of(request).id)
-            gr.Info(say("versions.moved", language_of(request), name=name, version=number, label=mark))
-            return _show(kit, name, version, language_of(request))
+            kit.prompts.label(name, number, str(mark), author=user.id)
+            gr.Info(say("versions.moved", language, name=name, version=number, label=str(mark)))
+            return [*_show(kit, name, version, language), _table(kit, language)]
 
     def on_diff(request: gr.Request, *, name: str, old: str, new: str) -> tuple[str, str]:
         with shown_errors(request):
@@ -71,8 +79,8 @@ def build(kit: Kit, tab: gr.Tab) -> None:
     tab.select(on_open, inputs_kwargs={"name": name}, outputs=[*shown, table], api_name="open_versions", **QUICK)
     name.input(on_open, inputs_kwargs={"name": name}, outputs=[*shown, table], api_name="show_versions", **QUICK)
     version.input(on_show, inputs_kwargs={"name": name, "version": version}, outputs=shown, api_name="show_version", **QUICK)
-    save.click(on_save, inputs_kwargs={"text": text, "message": message}, outputs=shown, api_name="save_version", **QUICK)
-    move.click(on_move, inputs_kwargs={"name": name, "version": version, "mark": mark}, outputs=shown, api_name="move_label", **QUICK)
+    save.click(on_save, inputs_kwargs={"text": text, "message": message}, outputs=[*shown, table], api_name="save_version", **QUICK)
+    move.click(on_move, inputs_kwargs={"name": name, "version": version, "mark": mark}, outputs=[*shown, table], api_name="move_label", **QUICK)
     gr.on([old.input, new.input], on_diff, inputs_kwargs={"name": name, "old": old, "new": new}, outputs=[diff, code], api_name="diff_versions", **QUICK)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import pytest
@@ -13,7 +14,7 @@ from tests.app_process import RunningApp
 from tests.browser.conftest import open_page
 
 pytestmark = pytest.mark.browser
-LONG = 400
+LONG = 900
 """Tokens asked for where an answer has to be seen growing."""
 
 
@@ -42,6 +43,20 @@ def set_number(page: Page, pane: int, label: str, value: str) -> None:
     field.press("Tab")
 
 
+def run_long(page: Page, pane: int) -> None:
+    """Set a pane so that its answer hardly ever ends by itself."""
+    set_number(page, pane, "回答の最大長（トークン）", str(LONG))
+    set_number(page, pane, "温度", "2")
+
+
+def wait_for_words(page: Page, pane: int) -> None:
+    """Until a pane has begun to answer."""
+    end = time.monotonic() + 90
+    while len(answer(page, pane)) < 4:
+        assert time.monotonic() < end, "no words were seen"
+        page.wait_for_timeout(50)
+
+
 def test_a_participant_runs_two_panes_and_stops_one(browser: Browser, app: RunningApp) -> None:
     page = open_page(browser, app, locale="en-US")
     outside: list[str] = []
@@ -52,8 +67,7 @@ def test_a_participant_runs_two_panes_and_stops_one(browser: Browser, app: Runni
     page.locator("#prompt input").click()
     page.get_by_role("option").filter(has_text="要約").first.click()
     for pane in (0, 1):
-        set_number(page, pane, "回答の最大長（トークン）", str(LONG))
-        set_number(page, pane, "温度", "2")  # at which the model hardly ever ends by itself
+        run_long(page, pane)
     before = len(find_runs(app, 0))
     page.click("#run")
     both, end = False, time.monotonic() + 90
@@ -76,16 +90,80 @@ def test_a_participant_runs_two_panes_and_stops_one(browser: Browser, app: Runni
 def test_the_stopped_and_the_finished_run_are_rows_of_the_wandb_table(browser: Browser, app: RunningApp) -> None:
     from llmops_kit.tracking import read_table
 
-    wanted = {run.id for run in find_runs(app, 1)}
-    end = time.monotonic() + 90
-    found: set[str] = set()
-    while not wanted <= found and time.monotonic() < end:
+    page = open_page(browser, app)
+    before = {run.id for run in find_runs(app, 0)}
+    run_long(page, 1)
+    page.click("#run")
+    expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+    wait_for_words(page, 1)
+    page.click("#stop-1")
+    expect(page.locator("#facts-1")).to_contain_text("停止しました")
+    made = {run.id: run.finish_reason for run in find_runs(app, len(before) + 2) if run.id not in before}
+    assert len(made) == 2 and "cancelled" in made.values()
+    end, found = time.monotonic() + 90, {}
+    while not made.keys() <= found.keys() and time.monotonic() < end:
         folder = app.workspace / "wandb"
         if folder.is_dir() and any(folder.rglob("*.wandb")):
             table = read_table(folder, "runs")
-            found = set(table["run_id"]) if len(table) else set()
+            found = dict(zip(table["run_id"], table["finish_reason"], strict=True)) if len(table) else {}
         time.sleep(1)
-    assert wanted <= found
+    assert {run_id: found.get(run_id) for run_id in made} == made
+    page.context.close()
+
+
+def test_run_pressed_again_does_not_take_the_stop_away(browser: Browser, app: RunningApp) -> None:
+    page = open_page(browser, app)
+    run_long(page, 1)
+    page.dblclick("#run")
+    wait_for_words(page, 1)
+    page.click("#run")
+    page.wait_for_timeout(1000)
+    page.click("#stop-1")
+    expect(page.locator("#facts-1")).to_contain_text("停止しました", timeout=15_000)
+    stopped = answer(page, 1)
+    page.wait_for_timeout(1500)
+    assert answer(page, 1) == stopped
+    page.context.close()
+
+
+def test_a_stop_that_has_to_wait_for_a_silent_server_says_so_and_then_ends(browser: Browser, app: RunningApp) -> None:
+    page = open_page(browser, app)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        add_endpoint(page, "silent-server", f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
+        choose(page, "#model-1", "silent-server")
+        page.click("#run")
+        held = silent.accept()[0]
+        expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+        done = page.locator("#facts-0").inner_text()
+        page.click("#stop-all")
+        expect(page.locator("#facts-1")).to_contain_text("停止しています")
+        held.close()
+    expect(page.locator("#facts-1")).not_to_contain_text("停止しています", timeout=120_000)
+    expect(page.locator("#facts-1")).not_to_contain_text("待っています")
+    assert page.locator("#facts-0").inner_text() == done
+    page.context.close()
+
+
+def test_the_sliders_follow_the_model_and_a_new_chat_is_empty(browser: Browser, app: RunningApp) -> None:
+    page = open_page(browser, app)
+    page.locator("#code-drawer > button").click()
+    expect(page.locator("#code")).to_contain_text("kit.playground.run('summarize'")
+    page.locator("#settings-1 > button").click()
+    choose(page, "#model-1", "qwen3-0.6b")
+    expect(page.locator("#settings-1").get_by_label("Top-k（0＝使わない）").first).to_have_value("20")
+    expect(page.locator("#settings-1").get_by_label("Top-p").first).to_have_value("0.8")
+    page.locator("#message textarea, #message input").fill("こんにちは")
+    page.click("#send")
+    expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+    page.click("#new-chat")
+    for pane in (0, 1):
+        expect(page.locator(f"#facts-{pane}")).to_have_text("")
+        expect(page.locator(f"#chat-{pane} .user")).to_have_count(0)
+    page.locator("#message textarea, #message input").fill("はじめまして")
+    page.click("#send")
+    expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+    expect(page.locator("#chat-0 .user")).to_have_count(1)
+    page.context.close()
 
 
 def test_two_people_at_once_see_nothing_of_each_other(browser: Browser, app: RunningApp) -> None:
@@ -137,12 +215,7 @@ def test_a_megabyte_of_text_is_refused_with_the_numbers_and_the_app_lives(browse
 
 def test_a_dead_endpoint_fails_in_its_pane_only(browser: Browser, app: RunningApp) -> None:
     page = open_page(browser, app)
-    page.click("#open-models")
-    page.locator("#models-add-id input, #models-add-id textarea").fill("dead-server")
-    page.locator("#models-add-url input, #models-add-url textarea").fill("http://127.0.0.1:9/v1")
-    page.click("#models-add")
-    expect(page.locator("#models-choose input")).to_have_value("dead-server")
-    page.click("#open-models")
+    add_endpoint(page, "dead-server", "http://127.0.0.1:9/v1")
     choose(page, "#model-1", "dead-server")
     page.click("#run")
     expect(page.locator("#facts-1")).to_contain_text("サーバーが正しく応答しませんでした", timeout=60_000)
@@ -158,25 +231,52 @@ def test_follow_up_retry_save_and_open_from_history(browser: Browser, app: Runni
     page.click("#send")
     expect(page.locator("#chat-0 .user")).to_have_count(2)
     expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+    expect(page.locator("#facts-1")).to_contain_text("合計", timeout=120_000)
+    before = find_runs(app, 0)
     page.click("#retry-0")
-    expect(page.locator("#facts-0")).to_contain_text("待っています")
-    expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
+    again = find_runs(app, len(before) + 1)
+    assert len(again) == len(before) + 1 and again[0].messages[-1].content == "もっと短くしてください。"
     page.locator("#code-drawer > button").click()
     expect(page.locator("#code")).to_contain_text("kit.playground.run(")
     page.reload()
     page.wait_for_selector("#variable-1 textarea")
+    page.locator("#settings-1 > button").click()
+    expect(page.locator("#settings-1").get_by_label("温度").first).to_have_value("0.8")  # the prompt's settings have arrived
+    set_number(page, 1, "温度", "1.35")
+    page.locator("#more > button").click()
+    page.locator("#system textarea").fill("敬語で答えてください。")
     page.click("#run")
     expect(page.locator("#facts-1")).to_contain_text("合計", timeout=120_000)
     page.click("#save-1")
     page.locator("#save-message textarea, #save-message input").fill("温度を上げた")
     page.click("#save-version")
     expect(page.get_by_text("バージョン2として保存")).to_be_visible()
+    page.locator("#prompt-version input").click()
+    expect(page.get_by_role("option", name="2", exact=True)).to_be_visible()
+    page.keyboard.press("Escape")
+    warm = next(run for run in find_runs(app, 0) if run.params.get("temperature") == 1.35)
+    page.locator("#system textarea").fill("")
     page.get_by_role("tab", name="履歴").click()
-    page.locator("#history-table td", has_text="summarize").locator("visible=true").first.click()
-    expect(page.locator("#history-chosen textarea, #history-chosen input")).not_to_have_value("")
+    page.locator("#history-table").get_by_role("gridcell", name=warm.id).first.click()
+    expect(page.locator("#history-chosen textarea, #history-chosen input")).to_have_value(warm.id)
+    page.locator("#history-pane").get_by_label("3").check()
     page.click("#history-open")
-    expect(page.locator("#chat-0 .bot").first).to_be_visible()
+    expect(page.locator("#chat-2 .bot").first).to_be_visible()
+    expect(page.locator("#pane-count").get_by_label("3")).to_be_checked()
+    expect(page.locator("#system textarea")).to_have_value("敬語で答えてください。")
+    page.locator("#settings-2 > button").click()
+    expect(page.locator("#settings-2").get_by_label("温度").first).to_have_value("1.35")
     page.context.close()
+
+
+def add_endpoint(page: Page, name: str, address: str) -> None:
+    """Add a model server in the model panel."""
+    page.click("#open-models")
+    page.locator("#models-add-id input, #models-add-id textarea").fill(name)
+    page.locator("#models-add-url input, #models-add-url textarea").fill(address)
+    page.click("#models-add")
+    expect(page.locator("#models-choose input")).to_have_value(name)
+    page.click("#open-models")
 
 
 def choose(page: Page, field: str, option: str) -> None:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 
 def test_a_shift_jis_table_is_previewed_mapped_run_and_taken_home(browser: Browser, app: RunningApp, tmp_path: Path) -> None:
     rows = tmp_path / "会議メモ.csv"
-    rows.write_bytes("番号,本文\n１,会議は3時に始まります。\n２,=HYPERLINK(\"http://x\")の件です。\n".encode("cp932"))
+    rows.write_bytes('番号,本文\n１,会議は3時に始まります。\n２,=HYPERLINK("http://x")の件です。\n'.encode("cp932"))
     page = open_page(browser, app)
     page.get_by_role("tab", name="まとめて実行").click()
     page.locator("#batch-file input[type=file]").set_input_files(str(rows))
@@ -57,7 +57,18 @@ def test_a_new_version_shows_one_changed_character_and_the_label_moves(browser: 
     text.fill(text.input_value().replace("default: 次の文章を3文以内", "default: 次の文章を2文以内").replace("  - 次の文章を3文以内", "  - 次の文章を2文以内"))
     page.locator("#versions-message textarea, #versions-message input").fill("2文に短く")
     page.click("#versions-save")
-    expect(page.locator("#versions-diff")).to_contain_text("2")
+    difference = page.locator("#versions-diff")
+    expect(difference.locator("ins").first).to_be_visible()
+    changed = {kind: set(difference.locator(kind).all_inner_texts()) for kind in ("del", "ins")}
+    assert changed == {"del": {"3"}, "ins": {"2"}}
+    page.click("#versions-save")
+    expect(page.get_by_text("変更はありません")).to_be_visible()
+    page.locator("#versions-label input").fill("")
+    page.locator("#versions-label input").press("Tab")
+    page.click("#versions-move")
+    expect(page.get_by_text("先にラベルを選ぶか")).to_be_visible()
+    page.locator("#versions-label input").fill("production")
+    page.locator("#versions-label input").press("Tab")
     page.click("#versions-move")
     expect(page.get_by_text("に移しました")).to_be_visible()
     page.context.close()

@@ -1,0 +1,50 @@
+"""Takes the pictures of the README and of docs/img: `make screenshots`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.app_process import CHROMIUM, CHROMIUM_ARGS, ROOT, RunningApp, start_app
+
+FOLDER = ROOT / "docs" / "img"
+SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
+DONE = {"ja": "合計", "en": "in all"}
+
+
+def take(browser: Browser, app: RunningApp, language: str, device: str) -> None:
+    """The Try tab after a run, in one language and size."""
+    width, height = SIZES[device]
+    context = browser.new_context(locale={"ja": "ja-JP", "en": "en-US"}[language], viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.goto(app.url)
+    page.wait_for_selector("#variable-1 textarea", timeout=120_000)
+    page.wait_for_timeout(2000)
+    page.click("#run")
+    for pane in (0, 1):
+        expect(page.locator(f"#facts-{pane}")).to_contain_text(DONE[language], timeout=120_000)
+    page.wait_for_timeout(500)
+    if device == "phone":
+        page.screenshot(path=FOLDER / f"playground-{language}-phone.png")
+        page.locator("#chat-0").scroll_into_view_if_needed()
+        page.screenshot(path=FOLDER / f"playground-{language}-phone-answer.png")
+    else:
+        page.screenshot(path=FOLDER / f"playground-{language}-desktop.png")
+    context.close()
+
+
+def main() -> None:
+    """All languages and sizes on one app."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, start_app(Path(folder) / "workspace") as app, sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
+        for language in DONE:
+            for device in SIZES:
+                take(browser, app, language, device)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
