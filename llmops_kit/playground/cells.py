@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 
 from llmops_kit.errors import InvalidValue
 from llmops_kit.playground import PARAMS
+from llmops_kit.playground.asking import read_chat
 from llmops_kit.playground.rows import RowTable, read_rows
 from llmops_kit.playground.schema import check_schema
 from llmops_kit.prompts import PromptLibrary, complete, find_variables
@@ -143,7 +144,7 @@ def _plan_prompt(prompt: Any, library: PromptLibrary) -> Prompt:
     if isinstance(prompt, str):
         return library.get(prompt)
     if _is_chat(prompt):
-        turns = tuple(turn if isinstance(turn, Message) else Message(turn["role"], turn["content"]) for turn in prompt)
+        turns = read_chat(prompt)
         return Prompt(name="chat" if find_variables(turns) else "", messages=turns)
     raise InvalidValue(name="prompts", value=prompt, allowed="name, Prompt, list of messages")
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmops_kit.errors import InvalidValue, KitError
 from llmops_kit.playground.cells import Plan, plan_models, plan_params, plan_prompts, plan_rows
 from llmops_kit.playground.results import Slot, grid_table, load_grid, survey_grid
+from llmops_kit.progress import Progress, show_progress
 from llmops_kit.types import Grid, Run, new_id, now
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GridStep", "grid_table", "run_grid", "stream_grid"]
 
-Progress = Callable[[int, int, float | None], None]
 _LOOK_S = 0.1  # how often a stop is looked for
 _GRACE_S = 3.0  # how long stopped calls are waited for; one that hangs on a silent server ends by its own timeout
 
@@ -49,7 +48,7 @@ def run_grid(playground: Playground, store: Store, *, progress: Progress | Liter
     An interrupt (Ctrl-C, the notebook's stop) keeps what is done and names the id to resume with.
     """
     grid_id = None
-    with _shown(progress) as show:
+    with show_progress(progress, "run") as show:
         try:
             for step in stream_grid(playground, store, **options):
                 grid_id = step.grid_id
@@ -196,24 +195,3 @@ class _Work:
                 return None
             last = run
         return last
-
-
-@contextmanager
-def _shown(progress: Progress | Literal[False] | None) -> Iterator[Progress]:
-    if progress is False:
-        yield lambda done, total, seconds_left: None
-    elif progress is not None:
-        yield progress
-    else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tqdm's advice to install notebook widgets
-            from tqdm.auto import tqdm
-        with tqdm(unit="run", disable=None) as bar:
-
-            def show(done: int, total: int, seconds_left: float | None) -> None:
-                bar.total = total
-                if seconds_left is None:
-                    bar.initial = bar.n = done  # what an earlier round did says nothing about the speed of this one
-                bar.update(done - bar.n)
-
-            yield show

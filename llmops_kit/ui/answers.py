@@ -22,9 +22,22 @@ NEWEST = 200
 """Answers shown while a batch runs."""
 MOST = 5_000
 """Answers shown at the end: a browser takes no more in good time. The downloads have all of them."""
+_INPUT_CHARS = 80
+"""Characters shown of what went in: enough to know the row by."""
 _FIRST = ("row", "prompt_name", "model")
 _LAST = ("output", "schema_ok", "error", "finish_reason", "output_tokens", "latency_s")
 _HIDDEN = frozenset({"grid_id", "run_id", "prompt_version", "input_tokens", "ttft_s", "cost", "repeat"})
+_WIDTHS = {
+    "row": 50,
+    "prompt_name": 130,
+    "model": 130,
+    "output": 400,
+    "schema_ok": 90,
+    "error": 260,
+    "finish_reason": 110,
+    "output_tokens": 90,
+    "latency_s": 100,
+}
 _TELL: Mapping[str, Callable[[Any, Language], Any]] = {
     "schema_ok": lambda value, language: "✓" if value else "✗",
     "error": error_text,
@@ -86,9 +99,17 @@ def readable(table: Any, language: Language) -> Any:
     optional["finish_reason"] = bool(set(table["finish_reason"].dropna()) <= {"stop"})
     shown = table[[*_FIRST, *(name for name in _LAST if not optional.get(name)), *middle]].copy()
     shown["row"] = shown["row"] + 1
+    for name in middle:
+        shown[name] = [f"{value[: _INPUT_CHARS - 1]}…" if isinstance(value, str) and len(value) > _INPUT_CHARS else value for value in shown[name]]
     for name in (name for name in _LAST if name in _TELL and name in shown):
         shown[name] = [None if pd.isna(value) else _TELL[name](value, language) for value in shown[name]]
     return shown.rename(columns={name: say(f"batch.{name}", language) for name in (*_FIRST, *_LAST)})
+
+
+def widths(shown: Any, language: Language) -> list[str | int]:
+    """Widths of the columns of a `readable` table, so that the answer does not push the verdict out of sight."""
+    known = {say(f"batch.{name}", language): width for name, width in _WIDTHS.items()}
+    return [f"{known.get(name, 160)}px" for name in shown.columns]
 
 
 def offer_files(kit: Kit, grid_id: str, table: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from llmops_kit.access import user_of
 from llmops_kit.ui import form, rows
-from llmops_kit.ui.answers import MOST, NEWEST, NewestAnswers, find_answers, find_own, list_earlier, offer_files, readable, tell_wandb
+from llmops_kit.ui.answers import MOST, NEWEST, NewestAnswers, find_answers, find_own, list_earlier, offer_files, readable, tell_wandb, widths
 from llmops_kit.ui.code import answers_code, grid_code, resume_code, rows_code
 from llmops_kit.ui.events import BATCH, QUICK
 from llmops_kit.ui.files import progress_bar
@@ -109,7 +109,7 @@ def _lay_out_answers() -> _Answers:
     shown["about_table"] = gr.Markdown(elem_classes="quiet", elem_id="batch-wandb")
     with gr.Row(elem_classes="buttons"):
         shown["earlier"] = gr.Dropdown([], label=label("batch.earlier"), elem_id="batch-earlier", scale=3, min_width=220, interactive=True)
-        again = gr.Button(label("batch.previous"), size="sm", scale=0, elem_id="batch-open")
+        again = gr.Button(label("batch.previous"), size="sm", scale=1, min_width=80, elem_id="batch-open")
     with gr.Accordion(label("playground.code"), open=False, elem_id="batch-code-drawer"):
         shown["code"] = gr.Code(language="python", interactive=False, show_label=False, elem_id="batch-code", wrap_lines=True, show_line_numbers=False)
     return _Answers(about, preview, shown, again)
@@ -269,7 +269,8 @@ def _show_steps(kit: Kit, steps: Iterator[GridStep], request: gr.Request, code: 
 
 
 def _table(table: Any, language: Language) -> gr.Dataframe:
-    return gr.Dataframe(value=readable(table, language), visible=len(table) > 0)
+    shown = readable(table, language)
+    return gr.Dataframe(value=shown, visible=len(table) > 0, column_widths=widths(shown, language))
 
 
 def _bar(step: GridStep, per_s: float | None, language: Language) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PANES = 4
 UPDATE_S = 0.1
 """Seconds between two updates of one pane: an update costs the server 1–2 ms, and 40 people share it."""
+_UPDATE_S_PER_CHAR = 1 / 2500
+"""Seconds more for each character: the browser lays out the whole answer anew each time, and must stay free for Stop."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def stream_pane(
         params = settings_of(kit, model, settings, prompt)
         stream = kit.playground.stream(prompt, model=model, participant=participant, api_key=keys.get(model), run_id=run_id, **call, **params)
         for run in stream:
-            if run.ttft_s is None or time.monotonic() - updated > UPDATE_S:
+            if run.ttft_s is None or time.monotonic() - updated > UPDATE_S + len(run.output) * _UPDATE_S_PER_CHAR:
                 updated = time.monotonic()
                 yield [turns_of(run), facts_of(kit, run, language) or say("facts.waiting", language), gr.skip(), gr.skip()]
         if run is not None:

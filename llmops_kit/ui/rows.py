@@ -87,7 +87,7 @@ def show_rows(kit: Kit, table: RowTable | None, prompts: list[str], language: La
         choices: list[Any] = [(say("batch.none", language), ""), *table.columns]
         columns.append(gr.Dropdown(choices=choices, value=suggested[variable.name] or "", label=named, visible=True))
     columns += [gr.Dropdown(visible=False)] * (form.SLOTS - len(columns))
-    return [table, _describe(table, len(variables), language), gr.Dataframe(value=table.preview(), visible=True), *columns]
+    return [table, _describe(table, len(variables), language), gr.Dataframe(value=table.preview(max_chars=80), visible=True), *columns]
 
 
 def _describe(table: RowTable, variables: int, language: Language) -> str:

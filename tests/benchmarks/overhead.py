@@ -45,7 +45,8 @@ def run() -> None:
         medians[name] = statistics.median(sample[0] for sample in samples) * 1000, statistics.median(sample[1] for sample in samples) * 1000
         print(f"| {name} | {len(samples)} | {medians[name][0]:.2f} | {medians[name][1]:.2f} | {statistics.median(sample[2] for sample in samples):.0f} |")
     first_ms, whole_ms = (ours - bare for ours, bare in zip(medians["through kit"], medians["direct"], strict=True))
-    print(f"\nAdded: {first_ms:.2f} ms to the first token, {whole_ms:.2f} ms to the whole answer, {(whole_ms - first_ms) / max(pieces, 1) * 1000:.0f} µs per piece.")
+    per_piece_us = (whole_ms - first_ms) / max(pieces, 1) * 1000
+    print(f"\nAdded: {first_ms:.2f} ms to the first token, {whole_ms:.2f} ms to the whole answer, {per_piece_us:.0f} µs per piece.")
     print(f"Ratio of whole answers: {medians['through kit'][1] / medians['direct'][1]:.3f}×.")
 
 

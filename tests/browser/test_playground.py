@@ -35,9 +35,10 @@ def answer(page: Page, pane: int) -> str:
 
 
 def set_number(page: Page, pane: int, label: str, value: str) -> None:
-    """Put a value in a pane's setting."""
+    """Put a value in a pane's setting, once the page has put its own there."""
     if not page.locator(f"#settings-{pane} input[type=range]").first.is_visible():
         page.locator(f"#settings-{pane} > button").click()
+        expect(page.locator(f"#settings-{pane}").get_by_label("回答の最大長（トークン）").first).to_have_value("160", timeout=30_000)
     field = page.locator(f"#settings-{pane}").get_by_label(label).first
     field.fill(value)
     field.press("Tab")
@@ -64,8 +65,12 @@ def test_a_participant_runs_two_panes_and_stops_one(browser: Browser, app: Runni
     expect(page.locator("#run")).to_have_text("Run")
     page.click("#to-japanese")
     expect(page.locator("#run")).to_have_text("実行")
+    for pane in (0, 1):
+        set_number(page, pane, "回答の最大長（トークン）", "11")
     page.locator("#prompt input").click()
     page.get_by_role("option").filter(has_text="要約").first.click()
+    for pane in (0, 1):  # the prompt brings its own settings
+        expect(page.locator(f"#settings-{pane}").get_by_label("回答の最大長（トークン）").first).to_have_value("160", timeout=30_000)
     for pane in (0, 1):
         run_long(page, pane)
     before = len(find_runs(app, 0))
@@ -74,7 +79,8 @@ def test_a_participant_runs_two_panes_and_stops_one(browser: Browser, app: Runni
     while not both and time.monotonic() < end:
         texts = [answer(page, pane) for pane in (0, 1)]
         both = all(len(text) > 3 for text in texts) and "合計" not in page.locator("#facts-0").inner_text() + page.locator("#facts-1").inner_text()
-    assert both, "the two panes were not seen growing at the same time"
+    facts = [page.locator(f"#facts-{pane}").inner_text() for pane in (0, 1)]
+    assert both, f"the two panes were not seen growing at the same time: {facts}"
     page.click("#stop-1")
     expect(page.locator("#facts-1")).to_contain_text("停止しました")
     stopped = answer(page, 1)
@@ -240,8 +246,6 @@ def test_follow_up_retry_save_and_open_from_history(browser: Browser, app: Runni
     expect(page.locator("#code")).to_contain_text("kit.playground.run(")
     page.reload()
     page.wait_for_selector("#variable-1 textarea")
-    page.locator("#settings-1 > button").click()
-    expect(page.locator("#settings-1").get_by_label("温度").first).to_have_value("0.8")  # the prompt's settings have arrived
     set_number(page, 1, "温度", "1.35")
     page.locator("#more > button").click()
     page.locator("#system textarea").fill("敬語で答えてください。")
