@@ -51,6 +51,7 @@ CSS = """
 .table-wrap td, .table-wrap th, .virtual-table-viewport * {font-family: var(--font)}
 .panel {border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 12px; background: var(--background-fill-secondary)}
 footer {display: none !important}
+.toast-wrap {top: auto !important; bottom: 16px !important; pointer-events: none} .toast-wrap > * {pointer-events: auto}
 @media (max-width: 640px) {
   .main.app {padding: 4px 6px !important}
   .inputs .buttons {position: sticky; bottom: 0; z-index: 20; background: var(--body-background-fill); padding: 6px 0}

@@ -64,7 +64,7 @@ def shown_errors(request: gr.Request | None) -> Iterator[None]:
         yield
     except KitError as error:
         language = language_of(request)
-        raise gr.Error(error.text(language), title=say("error.title", language), duration=None, print_exception=False) from error
+        raise gr.Error(error.text(language), title=say("error.title", language), duration=20, print_exception=False) from error
 
 
 def error_text(run_error: str | None, language: Language) -> str:

@@ -11,6 +11,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.app_process import CHROMIUM, CHROMIUM_ARGS, RunningApp, start_app
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A browser test that fails is run again, at most twice: on a busy machine a click can come before the page is ready for it."""
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=2))
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, headless."""
