@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.app_process import CHROMIUM, CHROMIUM_ARGS, RunningApp, start_app
 
@@ -18,11 +18,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=2))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, headless."""
+    """Debian's Chromium, headless. Playwright keeps an event loop running, so it must be gone before other tests bring theirs."""
     if not Path(CHROMIUM).exists():
         pytest.skip(f"{CHROMIUM} is not installed (apt-get install chromium)")
+    expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
     with sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
         yield opened
