@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.app_process import CHROMIUM, CHROMIUM_ARGS, ROOT, find_free_port
 
-REPEATS = 5
+REPEATS = 3
 TABS = 5
 BARE = f"""
 import os, sys
