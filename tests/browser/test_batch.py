@@ -29,10 +29,12 @@ ROWS = 12
 
 
 class SlowHandler(Handler):
-    """As the faulty server, and one more path: `slow` answers well after a second, at once when released."""
+    """As the faulty server, and one more path: `slow` answers well after a second, at once when hurried."""
+
+    hurried = threading.Event()
 
     def do_slow(self):
-        self.server.released.wait(1.0)
+        self.hurried.wait(1.0)
         self.do_good()
 
 
@@ -94,6 +96,7 @@ def test_a_cancelled_batch_keeps_what_is_done_and_goes_on(browser: Browser, scen
     page = open_batch(browser, scene.app)
     choose(page, "#batch-models", "slow", instead=True)
     upload(page, tmp_path)
+    SlowHandler.hurried.clear()
     page.click("#batch-run")
     bar = page.locator("#batch-progress")
     expect(bar).to_contain_text(re.compile(rf"{ROWS}件中[1-9]\d*件"), timeout=60_000)
@@ -106,7 +109,7 @@ def test_a_cancelled_batch_keeps_what_is_done_and_goes_on(browser: Browser, scen
     asked = len(scene.server.bodies)
     page.wait_for_timeout(1500)
     assert len(scene.server.bodies) == asked, "a cancelled batch asks for nothing more"
-    scene.server.released.set()
+    SlowHandler.hurried.set()
     page.click("#batch-resume")
     expect(bar).to_contain_text(f"{ROWS}件中{ROWS}件の回答", timeout=60_000)
     expect(page.locator("#batch-code")).to_contain_text("resume=")
