@@ -101,7 +101,7 @@ def build(kit: Kit) -> gr.Blocks:
         pickers = [*(pane.model for pane in tried.panes), batched.models]
         with panel_slot:
             panel = models.build(kit, keys, pickers)
-        _wire_models(kit, blocks, pickers, panel, open_models, keys)
+        _wire_models(kit, blocks, pickers, panel, button=open_models, keys=keys)
         _wire_page(kit, blocks, tried, try_tab, batched.models)
         for button, language in ((japanese, "ja"), (english, "en")):
             button.click(None, js=_SWITCH.format(language), api_name=f"speak_{language}")
@@ -127,7 +127,7 @@ def _wire_page(kit: Kit, blocks: gr.Blocks, tried: playground.TryTab, try_tab: g
     try_tab.select(on_return, inputs_kwargs={"prompt": chosen}, outputs=returned, api_name="open_try", **QUICK)
 
 
-def _wire_models(kit: Kit, blocks: gr.Blocks, pickers: list[gr.Dropdown], panel: models.Panel, button: gr.Button, keys: gr.State) -> None:
+def _wire_models(kit: Kit, blocks: gr.Blocks, pickers: list[gr.Dropdown], panel: models.Panel, *, button: gr.Button, keys: gr.State) -> None:
     """The button in the top bar: what it says, and the panel it opens. The default model is loaded once the page stands."""
     shown, look, started = gr.State(False), gr.Timer(_LOOK_S), threading.Event()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -20,8 +21,35 @@ if TYPE_CHECKING:
     from llmops_kit.kit import Kit
 
 
+@dataclass(frozen=True)
+class VersionsTab:
+    """The components of the tab that events read or fill."""
+
+    name: gr.Dropdown
+    version: gr.Dropdown
+    mark: gr.Dropdown
+    move: gr.Button
+    download: gr.DownloadButton
+    text: gr.Textbox
+    message: gr.Textbox
+    save: gr.Button
+    old: gr.Dropdown
+    new: gr.Dropdown
+    diff: gr.HTML
+    table: gr.Dataframe
+    code: gr.Code
+
+    def shown(self) -> list[Any]:
+        """What `_show` fills, in its order."""
+        return [self.name, self.version, self.text, self.download, self.old, self.new, self.diff, self.code]
+
+
 def build(kit: Kit, tab: gr.Tab) -> None:
     """Lay out the tab and wire its events; call inside an open `gr.Tab`."""
+    _wire(kit, tab, _lay_out())
+
+
+def _lay_out() -> VersionsTab:
     gr.Markdown(label("versions.intro"), elem_classes="quiet")
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
@@ -43,8 +71,10 @@ def build(kit: Kit, tab: gr.Tab) -> None:
         table = gr.Dataframe(interactive=False, show_label=False, max_height=360)
     with gr.Accordion(label("playground.code"), open=False):
         code = gr.Code(language="python", interactive=False, show_label=False, show_line_numbers=False)
-    shown = [name, version, text, download, old, new, diff, code]
+    return VersionsTab(name, version, mark, move, download, text, message, save, old, new, diff, table, code)
 
+
+def _wire(kit: Kit, tab: gr.Tab, page: VersionsTab) -> None:
     def on_show(request: gr.Request, *, name: str | None, version: str | None) -> list[Any]:
         with shown_errors(request):
             return _show(kit, name, version, language_of(request))
@@ -76,12 +106,16 @@ def build(kit: Kit, tab: gr.Tab) -> None:
         with shown_errors(request):
             return _diff(kit, name, old, new, language_of(request)), version_code(kit.settings.workspace, name, str(_number(old)), str(_number(new)))
 
-    tab.select(on_open, inputs_kwargs={"name": name}, outputs=[*shown, table], api_name="open_versions", **QUICK)
-    name.input(on_open, inputs_kwargs={"name": name}, outputs=[*shown, table], api_name="show_versions", **QUICK)
-    version.input(on_show, inputs_kwargs={"name": name, "version": version}, outputs=shown, api_name="show_version", **QUICK)
-    save.click(on_save, inputs_kwargs={"text": text, "message": message}, outputs=[*shown, table], api_name="save_version", **QUICK)
-    move.click(on_move, inputs_kwargs={"name": name, "version": version, "mark": mark}, outputs=[*shown, table], api_name="move_label", **QUICK)
-    gr.on([old.input, new.input], on_diff, inputs_kwargs={"name": name, "old": old, "new": new}, outputs=[diff, code], api_name="diff_versions", **QUICK)
+    named: dict[str, Any] = {"name": page.name}
+    one = {**named, "version": page.version}
+    opened = [*page.shown(), page.table]
+    tab.select(on_open, inputs_kwargs=named, outputs=opened, api_name="open_versions", **QUICK)
+    page.name.input(on_open, inputs_kwargs=named, outputs=opened, api_name="show_versions", **QUICK)
+    page.version.input(on_show, inputs_kwargs=one, outputs=page.shown(), api_name="show_version", **QUICK)
+    page.save.click(on_save, inputs_kwargs={"text": page.text, "message": page.message}, outputs=opened, api_name="save_version", **QUICK)
+    page.move.click(on_move, inputs_kwargs={**one, "mark": page.mark}, outputs=opened, api_name="move_label", **QUICK)
+    compared = {**named, "old": page.old, "new": page.new}
+    gr.on([page.old.input, page.new.input], on_diff, inputs_kwargs=compared, outputs=[page.diff, page.code], api_name="diff_versions", **QUICK)
 
 
 def _show(kit: Kit, name: str | None, version: str | None, language: Language) -> list[Any]:
