@@ -36,7 +36,9 @@ screenshots: .venv/.dev
 
 starter: .venv/.dev
 	@$(BIN)/python -m llmops_kit.starter lm --data $(DATA)
+	@$(BIN)/python -m llmops_kit.starter lm --data $(DATA) --polish
 	@$(BIN)/python -m llmops_kit.starter card
+	@$(BIN)/python -m llmops_kit.starter.embedding --data $(DATA)
 	@$(BIN)/python -m llmops_kit.starter.reader --data $(DATA)
 
 # The stamps make a second run start without pip: it is called again only when the pins or the dependencies changed.

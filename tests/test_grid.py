@@ -35,7 +35,7 @@ ASK = Prompt("ask", (Message("system", "短く"), Message("user", "質問：{{te
 class Endpoint(ThreadingHTTPServer):
     """An OpenAI-compatible server that repeats the last message, character by character.
 
-    Text with 落 in it is answered with status 500 while `down`; 遅 makes each character take 50 ms.
+    Text with 落 in it is answered with status 500 while `down`; 遅 makes each character take `pause_s`.
     """
 
     daemon_threads = True
@@ -45,6 +45,7 @@ class Endpoint(ThreadingHTTPServer):
         self.asked: list[dict] = []
         self.keys: list[str | None] = []
         self.down = True
+        self.pause_s = 0.05
 
     @property
     def url(self) -> str:
@@ -68,7 +69,7 @@ class _Answer(BaseHTTPRequestHandler):
         try:
             for sign in text:
                 self._send({"choices": [{"index": 0, "delta": {"role": "assistant", "content": sign}, "finish_reason": None}]})
-                time.sleep(0.05 if "遅" in text else 0)
+                time.sleep(self.server.pause_s if "遅" in text else 0)
             self._send({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
             self._send({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": len(text), "total_tokens": 3 + len(text)}})
             self.wfile.write(b"data: [DONE]\n\n")
@@ -191,6 +192,7 @@ def test_cancel_keeps_what_is_done_and_stops_what_runs(kit, endpoint):
     assert 1 <= len(stopped) <= 3
     assert frame.attrs["missing"] == 6
 
+    endpoint.pause_s = 0.0
     asked_before = len(endpoint.asked)
     rest = resume(kit, frame, workers=6)
     assert len(endpoint.asked) == asked_before + 6
@@ -243,6 +245,7 @@ def test_a_killed_grid_resumes_without_doubles(kit, workspace, endpoint):
     [stored] = kit.store.find(Grid)
     kept = grid_table(kit.store, stored.id)
     assert 8 <= len(kept) < 40
+    endpoint.pause_s = 0.0
     asked = len(endpoint.asked)
     frame = run_grid(kit.playground, kit.store, resume=stored.id, progress=False)
     assert len(endpoint.asked) - asked == 40 - len(kept)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llmops_kit.errors import ModelRefused
-from llmops_kit.models import Models
+from llmops_kit.models import STARTER_WEIGHTS, Models
 from llmops_kit.models.catalogue import ModelEntry
 from llmops_kit.models.chat_template import render_apart
 from llmops_kit.models.loading import fingerprint, hash_file, load_model, verify_checksums
@@ -189,6 +189,73 @@ def test_a_damaged_starter_file_is_refused_with_both_checksums(settings: Setting
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelRefused, match="missing"):
         verify_checksums(entry, folder)
+
+
+SHIPPED = sorted(folder.name for folder in STARTER_WEIGHTS.iterdir() if (folder / "SHA256SUMS").is_file())
+
+
+def open_model(models: Models, id: str) -> object:
+    """The way a user opens it."""
+    return models.embedder(id) if id == "starter-embed" else models.chat(id)  # type: ignore[attr-defined, unused-ignore]
+
+
+def flip_a_byte(file: Path) -> None:
+    """Change one bit in the middle of the file."""
+    with file.open("r+b") as stream:
+        stream.seek(file.stat().st_size // 2)
+        byte = stream.read(1)
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize("id", SHIPPED)
+def test_a_flipped_byte_in_any_shipped_file_is_refused_and_the_rest_goes_on(
+    settings: Settings, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, id: str
+) -> None:
+    shutil.copytree(STARTER_WEIGHTS, tmp_path / "weights")
+    monkeypatch.setattr("llmops_kit.models.STARTER_WEIGHTS", tmp_path / "weights")
+    recorded = dict(reversed(line.split(maxsplit=1)) for line in (STARTER_WEIGHTS / id / "SHA256SUMS").read_text().splitlines())
+    assert len(recorded) >= 2
+    for name, right in recorded.items():
+        file = tmp_path / "weights" / id / name
+        flip_a_byte(file)
+        with pytest.raises(ModelRefused) as refused:
+            open_model(models, id)
+        for language in ("en", "ja"):
+            assert all(part in refused.value.text(language) for part in (name, right, hash_file(file))), name
+            row = models.table(language).set_index("id").loc[id]
+            assert row.state == "refused" and right in row.state_text
+        assert refused.value.text("en") != refused.value.text("ja")
+        shutil.copyfile(STARTER_WEIGHTS / id / name, file)
+    states = models.table().set_index("id").state
+    assert [other for other in SHIPPED if states[other] == "ready"] == [other for other in SHIPPED if other != id]
+    other = "starter-reader" if id != "starter-reader" else "starter-lm"
+    assert open_model(models, other) is not None
+    assert open_model(models, id) is not None and models.state(id).is_ready, "whole again, it is loaded again"
+
+
+@pytest.mark.parametrize(("fast", "chosen"), [(False, "float32"), (True, "bfloat16")])
+def test_a_processor_without_fast_bfloat16_computes_in_float32(
+    settings: Settings, models: Models, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool, chosen: str
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "half"
+    shutil.copytree(tiny, folder)
+    halves = {name: tensor.bfloat16() for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
+    monkeypatch.setattr("llmops_kit.models.loading.has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr("llmops_kit.models.loading.choose_device", lambda: "cpu")
+    models.add("half", provider="huggingface", model=str(folder), context_tokens=256)
+    assert models.get("half").dtype == "auto"
+    models.chat("half").invoke("hello", max_tokens=2)
+    (info,) = models.loaded()
+    assert info.dtype == chosen
+    loaded = load_model(models.get("half"), folder, settings)
+    assert {weight.dtype for weight in loaded.model.parameters()} == {getattr(torch, chosen)}
+    weight = "model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(loaded.model.state_dict()[weight].float(), halves[weight].float())
 
 
 def test_weights_that_change_have_another_fingerprint(tiny: Path, tmp_path: Path) -> None:

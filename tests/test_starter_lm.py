@@ -15,6 +15,7 @@ import pytest
 from llmops_kit.errors import ModelRefused
 from llmops_kit.starter import reasoning, rewriting, talk, verify, weights_folder
 from llmops_kit.starter.card import render_card
+from llmops_kit.starter.corpus import Corpus, read_corpus
 from llmops_kit.starter.curriculum import LANGUAGES, Curriculum
 from llmops_kit.starter.evaluation import accepts, faithful, wilson
 from llmops_kit.starter.passages import PassageKinds, span_row
@@ -217,11 +218,16 @@ def test_wilson_interval_against_published_values() -> None:
     assert wilson(0, 10)[0] == 0.0 and wilson(10, 10)[1] == 100.0
 
 
-@needs_data
-def test_nothing_trained_on_shares_a_title_or_window_with_the_evaluation_sets() -> None:
-    from llmops_kit.starter.corpus import LeakFilter, read_corpus, read_evaluation, windows
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    """What the recipe trains on, with few articles."""
+    return read_corpus(DATA, articles=150)
 
-    corpus = read_corpus(DATA, articles=150)
+
+@needs_data
+def test_nothing_trained_on_shares_a_title_or_window_with_the_evaluation_sets(corpus: Corpus) -> None:
+    from llmops_kit.starter.corpus import LeakFilter, read_evaluation, windows
+
     evaluation = read_evaluation(DATA)
     assert len({row.context for row in evaluation if row.language == "ja"}) > 1000
     leaks = LeakFilter(evaluation)
@@ -253,10 +259,8 @@ def test_it_puts_answers_of_the_evaluation_sets_into_sentences(loaded: tuple[Any
 
 
 @needs_data
-def test_the_taught_summary_is_always_from_the_text() -> None:
-    from llmops_kit.starter.corpus import read_corpus
-
-    kinds, rng = PassageKinds(read_corpus(DATA, articles=50)), Random(2)
+def test_the_taught_summary_is_always_from_the_text(corpus: Corpus) -> None:
+    kinds, rng = PassageKinds(corpus), Random(2)
     for language in LANGUAGES:
         for _ in range(50):
             row = kinds.summarise(rng, language)

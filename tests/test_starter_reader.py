@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -229,19 +232,42 @@ def test_the_window_keeps_the_sentence_that_matches(reader):
 
 
 @needs_data
-def test_measured_quality_holds_on_a_sample():
-    """The shipped weights on 400 questions of each evaluation set: the figures of the model card less the sampling error of 400."""
+def test_recorded_figures_are_found_again_on_a_sample():
+    """The shipped weights on the fixed 400 questions of each evaluation set, within 0.5 points of what the recipe recorded for them."""
     from llmops_kit.starter.corpus import EVALUATION_FILES
-    from llmops_kit.starter.reader_evaluation import report, try_out
+    from llmops_kit.starter.reader_evaluation import choose_sample, report, try_out
     from llmops_kit.starter.reader_rows import read_jsquad_rows, read_rows
 
+    recorded = json.loads((WEIGHTS / "recipe.json").read_text(encoding="utf-8"))["evaluation"]
     rankers = load_rankers(WEIGHTS)
     rows = {"ja": [*read_jsquad_rows(DATA / EVALUATION_FILES[0])], "en": [*read_rows(DATA / EVALUATION_FILES[1], "en")]}
-    for language, exact, overlap in (("ja", 59, 70.5), ("en", 27.5, 39.5)):
-        sample = Random(0).sample(rows[language], 400)
+    # Japanese: the aims. English misses its own (35 / 48); it must not fall back behind the weights shipped first (32.1 / 43.8).
+    for language, least_exact, least_overlap in (("ja", 58, 70), ("en", 32.1, 43.8)):
+        given, whole = rows[language], recorded[language]
+        sample = [given[place] for place in choose_sample(len(given))]
         figures = report(rankers[language], try_out(rankers[language], sample, 1))
-        assert figures["em"] > exact and figures["f1"] > overlap, figures
+        assert whole["n"] == len(given) and figures["n"] == whole["sample_n"] == 400
+        assert figures["em"] == pytest.approx(whole["sample_em"], abs=0.5) and figures["f1"] == pytest.approx(whole["sample_f1"], abs=0.5)
+        assert whole["em"] > least_exact and whole["f1"] > least_overlap, whole
         assert figures["auroc_found"] > 0.75 and figures["auroc_confidence"] > 0.75, figures
+        assert figures["ms"] < 20, figures
+
+
+@needs_data
+def test_two_short_runs_give_the_same_file(tmp_path):
+    """The recipe on 40 questions of each language; then English again, by itself: the same weights to the byte."""
+    pytest.importorskip("torch")
+    from llmops_kit.starter.reader import PLANS, run
+
+    plans = [replace(plan, epochs=1, sentences=0, members=2 if plan.language == "en" else 1) for plan in PLANS]
+    first, second = tmp_path / "first", tmp_path / "second"
+    recipe = run(DATA, first, limit=40, plans=plans)
+    shutil.copytree(first, second)
+    again = run(DATA, second, limit=40, plans=[plan for plan in plans if plan.language == "en"])
+    assert (first / "reader.npz").read_bytes() == (second / "reader.npz").read_bytes()
+    assert recipe["evaluation"]["en"]["em"] == again["evaluation"]["en"]["em"]
+    assert (first / "SHA256SUMS").read_text(encoding="utf-8").split()[0] == hashlib.sha256((first / "recipe.json").read_bytes()).hexdigest()
+    assert len(load_rankers(first)["en"].networks) == 2 and len(load_rankers(first)["ja"].networks) == 1
 
 
 @needs_data
@@ -281,15 +307,29 @@ def test_the_numpy_network_is_the_trained_one_and_training_repeats():
         train(network, examples, epochs=2, rate=3e-3, seed=0, batch=8)
         states.append({name: value.numpy().copy() for name, value in network.state_dict().items()})
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
-    ranker = SpanRanker(states[0] | {"idf": idf}, "ja")
+    assert not np.array_equal(states[0]["x.weight"], ReaderNetwork(ReaderSize(hidden=32, spans=32)).x.weight.detach().numpy())
+    ranker = SpanRanker({"idf": idf} | {f"0/{name}": value for name, value in states[0].items()}, "ja")
     for example in examples[:6]:
         with torch.no_grad():
             ends, _, _, _, absent = network(collate([example]))
         dense = describe(example.units, example.question, idf)
-        _, _, mine = ranker._read(example.units, example.question, dense.astype(np.float16).astype(np.float32))
-        assert np.allclose(mine, ends[0].numpy(), atol=2e-3)
+        mine = ranker.networks[0].read(example.units, example.question, dense.astype(np.float16).astype(np.float32))
+        assert np.allclose(mine.ends, ends[0].numpy(), atol=2e-3)
         _, _, signals = ranker.rank(example.units, example.question)
         assert np.isclose(signals[2], float(absent), atol=5e-2)
+
+
+def test_networks_answer_together():
+    """Two equal networks answer as one does, and a table for all of them as one of their own."""
+    one = {name.partition("/")[2]: value for name, value in np.load(WEIGHTS / "reader.npz").items() if name.startswith("ja/")}
+    single = {name.removeprefix("0/"): value for name, value in one.items()}
+    shared = ("idf", "calibration", "threshold", "unit.weight")
+    double = {name: value for name, value in single.items() if name in shared}
+    double |= {f"{member}/{name}": value for member in (0, 1) for name, value in single.items() if name not in shared}
+    text, question = "港の灯台は1921年に完成した。設計は山田一郎である。", "灯台を設計したのは誰か。"
+    findings = [SpanRanker(arrays, "ja").find(question, text) for arrays in (single, double)]
+    assert findings[0].found == pytest.approx(findings[1].found, abs=1e-5)
+    assert text[findings[0].start: findings[0].end] == text[findings[1].start: findings[1].end]
 
 
 def test_speed_on_one_core(reader):

@@ -199,9 +199,9 @@ def test_close_sends_what_waits_within_its_bound(store: Store, settings: Setting
 
 def test_nothing_is_imported_or_written_before_there_is_a_row(settings: Settings, workspace: Path) -> None:
     program = (
-        "import sys, time; from llmops_kit.settings import Settings; from llmops_kit.store import Store; from llmops_kit.tracking import Tracking\n"
-        f"settings = Settings(workspace={str(workspace)!r}); store = Store(settings.store_url); tracking = Tracking(store, settings)\n"
-        "tracking.start(); time.sleep(3); tracking.status(); tracking.close()\n"
+        "import sys, time; from llmops_kit.settings import Settings; from llmops_kit.store import Store; from llmops_kit import tracking as package\n"
+        f"settings = Settings(workspace={str(workspace)!r}); store = Store(settings.store_url)\n"
+        "package._POLL_S = 0.05; tracking = package.Tracking(store, settings); tracking.start(); time.sleep(0.5); tracking.status(); tracking.close()\n"
         "assert not {'wandb', 'pandas', 'torch', 'filelock'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

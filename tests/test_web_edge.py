@@ -520,7 +520,7 @@ def test_a_body_that_never_comes_is_not_waited_for(served: Served, alice: httpx.
 
     def slow() -> Iterator[bytes]:
         yield b"--x"
-        time.sleep(1.5)
+        time.sleep(0.9)
         yield b"}"
 
     assert alice.post("/gradio_api/queue/join", content=slow(), headers={"content-type": "application/json"}).status_code == 408

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmops_kit.errors import InvalidValue, KitError, ModelNotReady, UnknownName
 from llmops_kit.models.catalogue import PACKAGE_FILE, ModelEntry, Provider, parse_entry, read_catalogue
+from llmops_kit.models.embedders import Embedders, refuse_embedder
 from llmops_kit.models.hub import TOKEN_ENV, find_snapshot, is_complete
 from llmops_kit.models.readiness import (
     Machine,
@@ -23,6 +24,7 @@ from llmops_kit.models.readiness import (
     count_parameters,
     measure_folder,
     measure_machine,
+    not_ready,
 )
 from llmops_kit.models.residents import LoadedInfo, Resident, Residents
 from llmops_kit.models.workspace import append_entry, read_pins, write_pin
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from llmops_kit.models.download import DownloadProgress, Report
+    from llmops_kit.models.embedder import StarterEmbedder
     from llmops_kit.models.selftest import CheckResult
 
 __all__ = ["LoadedInfo", "ModelEntry", "ModelState", "Models"]
@@ -52,13 +55,13 @@ class Models:
         self._lock = threading.RLock()
         self._entries = self._read_entries()
         self._pins = read_pins(settings.workspace)
-        self._residents = Residents(settings)
+        self._residents, self._embedders = Residents(settings), Embedders()
         self._downloads: dict[str, DownloadProgress | None] = {}
 
-    def entries(self) -> tuple[ModelEntry, ...]:
-        """Every model of the catalogue, with the commit its download is pinned to."""
+    def entries(self, *, embedders: bool = False) -> tuple[ModelEntry, ...]:
+        """Every chat model of the catalogue, with the commit its download is pinned to; `embedders` adds those that give vectors."""
         with self._lock:
-            return tuple(self._pinned(entry) for entry in self._entries.values())
+            return tuple(self._pinned(entry) for entry in self._entries.values() if embedders or entry.kind != "embedding")
 
     def get(self, id: str) -> ModelEntry:
         """The entry `id`. Raises `UnknownName` where there is none."""
@@ -114,7 +117,7 @@ class Models:
         language = language or self._settings.language
         machine = measure_machine()
         rows = []
-        for entry in self.entries():
+        for entry in self.entries(embedders=True):
             state = self._find_state(entry, machine)
             folder = self._find_folder(entry) if entry.provider != "openai" else None
             params_b = count_parameters(folder) if folder else None
@@ -147,9 +150,11 @@ class Models:
         Raises:
             UnknownName: there is no such model.
             ModelNotReady: it needs a download, a key or more memory.
+            InvalidValue: it is an embedder.
             ModelRefused: it failed its self-test.
         """
         entry = self.get(model)
+        refuse_embedder(entry)
         if entry.provider != "openai":
             return self._load(entry).chat
         from pydantic import SecretStr
@@ -163,11 +168,18 @@ class Models:
             request_timeout_s=self._settings.request_timeout_s,
         )
 
+    def embedder(self, id: str = "starter-embed") -> StarterEmbedder:
+        """The embedder `id`, loaded once and shared by all threads. Raises `UnknownName`, `InvalidValue` (not an embedder), `ModelRefused`."""
+        with self._lock:
+            return self._embedders.open(self.get(id), STARTER_WEIGHTS)
+
     def check(self, id: str = "", *, model: str = "", api_key: str | None = None) -> CheckResult:
         """Run the self-test of a model, named by `id` or `model`: files, tokenizer, weights; or, for an endpoint, address, key and name."""
         from llmops_kit.models import selftest
 
         entry = self.get(id or model)
+        if entry.kind == "embedding":
+            return selftest.check_embedder(entry, lambda: self.embedder(entry.id))
         if entry.provider == "openai":
             key = api_key or (secret(entry.api_key_env) if entry.api_key_env else None)
             return selftest.check_endpoint(entry, self._settings, key)
@@ -225,7 +237,7 @@ class Models:
             folder = self._find_folder(entry)
             if state is not None or folder is None:
                 state = state or ModelState("needs_download", size_mb=entry.download_mb)
-                raise _not_ready(entry, state)
+                raise not_ready(entry, state)
             from_hub = entry.provider == "huggingface" and not entry.is_local_folder
             return folder, folder.name if from_hub else None  # a snapshot's folder is named by its commit
 
@@ -243,7 +255,7 @@ class Models:
             done = self._downloads.get(entry.id)
             size_mb = done.total_mb if done else entry.download_mb
             return ModelState("downloading", size_mb=size_mb, done_mb=done.done_mb if done else 0.0, seconds_left=done.seconds_left if done else None)
-        if (refusal := self._residents.refusal(entry.id)) is not None:
+        if (refusal := self._residents.refusal(entry.id) or self._embedders.refusal(entry.id)) is not None:
             return ModelState("refused", reason={"en": refusal.text("en"), "ja": refusal.text("ja")})
         return self._find_blocker(entry, machine or measure_machine()) or ModelState("ready")
 
@@ -285,13 +297,3 @@ class Models:
     def _pinned(self, entry: ModelEntry) -> ModelEntry:
         pin = self._pins.get(entry.model) if entry.provider == "huggingface" else None
         return entry.model_copy(update={"revision": pin}) if pin and entry.revision is None else entry
-
-
-def _not_ready(entry: ModelEntry, state: ModelState) -> ModelNotReady:
-    advice = ModelNotReady.next_step
-    return ModelNotReady(
-        en=f"The model “{entry.id}” is not ready: {state.text('en')}. {advice['en']}",
-        ja=f"モデル「{entry.id}」はまだ使えません：{state.text('ja')}。{advice['ja']}",
-        model=entry.id,
-        reason=state.status,
-    )

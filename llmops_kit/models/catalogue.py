@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from llmops_kit.errors import CatalogueError, InvalidValue, KitError
 
 Provider = Literal["starter", "huggingface", "openai"]
-Kind = Literal["base", "instruct", "chat", "extractive"]
+Kind = Literal["base", "instruct", "chat", "extractive", "embedding"]
 PromptStyle = Literal["plain", "rinna_nl", "rinna_lf", "alpaca_ja", "calm2", "llama2", "chat_template", "openai"]
 TokenizerLoader = Literal["auto", "spm_backend", "tokenizers_unigram"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]

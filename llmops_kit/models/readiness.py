@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from llmops_kit.errors import ModelNotReady
 from llmops_kit.models.catalogue import ModelEntry
 
 Status = Literal["ready", "needs_download", "downloading", "needs_key", "too_large", "loading", "refused"]
@@ -172,6 +173,17 @@ def check_versions(entry: ModelEntry) -> ModelState | None:
             "en": f"it needs transformers {entry.requires_transformers}; {have} is installed",
             "ja": f"transformers {entry.requires_transformers}が必要です（現在は{have}）",
         },
+    )
+
+
+def not_ready(entry: ModelEntry, state: ModelState) -> ModelNotReady:
+    """The error of a model that cannot answer yet, with what it waits for and the next step."""
+    advice = ModelNotReady.next_step
+    return ModelNotReady(
+        en=f"The model “{entry.id}” is not ready: {state.text('en')}. {advice['en']}",
+        ja=f"モデル「{entry.id}」はまだ使えません：{state.text('ja')}。{advice['ja']}",
+        model=entry.id,
+        reason=state.status,
     )
 
 

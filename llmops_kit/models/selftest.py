@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from llmops_kit.errors import KitError
 from llmops_kit.models.catalogue import ModelEntry
 from llmops_kit.models.residents import Resident
 from llmops_kit.models.tokenizer import TEST_TEXTS, TokenDifference
 from llmops_kit.settings import Settings
+
+if TYPE_CHECKING:
+    from llmops_kit.models.embedder import StarterEmbedder
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -44,6 +48,21 @@ def pass_local(entry: ModelEntry, resident: Resident) -> CheckResult:
         facts["revision"] = resident.loaded.revision
     texts = {"en": "Files, tokenizer and weights are in order.", "ja": "ファイル、トークナイザー、重みに問題はありません。"}
     return CheckResult(entry.id, True, texts, facts)
+
+
+def check_embedder(entry: ModelEntry, load: Callable[[], StarterEmbedder]) -> CheckResult:
+    """Load an embedder, which compares its checksums, and look whether the same meaning in other words is nearer than another one."""
+    try:
+        embedder = load()
+    except KitError as error:
+        return fail(entry, error)
+    asked, same, other = embedder.encode(["犬が公園で走っています。", "公園を走っている犬がいます。", "電車が駅に止まっています。"])
+    passed = bool(asked @ same > asked @ other)
+    facts: dict[str, object] = {"dimensions": embedder.dimensions, "revision": embedder.revision}
+    if passed:
+        return CheckResult(entry.id, True, {"en": "Files and vectors are in order.", "ja": "ファイルとベクトルに問題はありません。"}, facts)
+    texts = {"en": "Its vectors do not tell one meaning from another.", "ja": "ベクトルが意味の違いを表していません。"}
+    return CheckResult(entry.id, False, texts, facts)
 
 
 def fail(entry: ModelEntry, error: KitError) -> CheckResult:

@@ -1,12 +1,12 @@
-"""The span reader's network in numpy: reads a window of units, proposes spans, ranks them, and says whether any answers.
+"""The span reader of one language: chooses the window, proposes spans, ranks them, and says whether any answers.
 
-Two small convolutions over unit features, moved by the question (feature-wise scaling and attention), give a start and
-an end score to every unit; the best pairs are ranked by a second layer. Trained by `llmops_kit.starter.reader`.
+The networks (`models.span_network`) see the same window; their scores are averaged. Trained by `llmops_kit.starter.reader`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmops_kit.errors import ModelRefused
-from llmops_kit.models.spans import IDF_BUCKETS, KERNEL_UNITS, UNIT_BUCKETS, WINDOW_UNITS, Question, choose_window, describe, read_question
+from llmops_kit.models.span_network import SpanNetwork, log_sum
+from llmops_kit.models.spans import IDF_BUCKETS, KERNEL_UNITS, WINDOW_UNITS, Question, choose_window, describe, read_question
 from llmops_kit.models.units import Floats, Ints, Units, cut
 
-CANDIDATES = 48
+CANDIDATES = 48                 # spans that are scored, as in training
+RANKED = 8                      # of them, those with the best start and end scores may be the answer; see the model card
 ECHO_COST = 5.0                 # logits that a span loses for only repeating the question; see the model card
-REACH = 7                       # question positions further from the question word share one embedding
-SHARE, RUN = 13, 19             # columns of `describe`: sentence coverage, longest shared run
 CHECKSUMS = "SHA256SUMS"
 WEIGHTS = "reader.npz"
 _CONTENT_KINDS = (1, 3, 4, 5, 6, 7, 14)     # kanji, katakana, words, numbers: see `spans`
 _NOWHERE = np.float32(-1e4)
+_HOURS, _MINUTES = re.compile(r"(?<!\d)\d{1,2}:$"), re.compile(r":\d\d(?!\d)")
+_COUNT, _COUNTERS = re.compile(r"[0-9０-９.,]+(?:[㐀-鿿]{1,3})?"), "日年月時分秒人円個回件社本枚台名"
 
 
 @dataclass(frozen=True)
@@ -45,29 +47,24 @@ class Finding:
     clear: bool
 
 
-def stack(question: Question) -> tuple[Ints, Ints]:
-    """(embedding row of each question unit's distance from the question word, units around it with padding last)."""
-    distance = np.clip(np.arange(len(question.units)) - question.wh, -REACH, REACH) + REACH
-    around = question.around
-    return distance, np.where(around < 0, len(question.units), around)
-
-
-def summarise(dense: Floats) -> Floats:
-    """Four figures of a whole window for the "is it answered here" head."""
-    return np.array([dense[:, SHARE].max(), dense[:, 0].max(), dense[:, RUN].max(), dense[:, SHARE].mean()], np.float32)
-
-
 class SpanRanker:
-    """The network of one language, with its rarity table and calibration, as plain arrays."""
+    """The networks of one language, with its rarity table and calibration, as plain arrays.
+
+    Names that begin with a number (`0/x.weight`) belong to one network, all others to each.
+    """
 
     def __init__(self, arrays: Mapping[str, NDArray[np.float32]], language: str) -> None:
         self.language = language
-        self._w = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
-        self.idf = self._w["idf"]
+        shared = {name: np.asarray(value, np.float32) for name, value in arrays.items() if "/" not in name}
+        self.idf = shared["idf"]
         if self.idf.shape != (IDF_BUCKETS,):
             raise ValueError(f"the rarity table has {self.idf.shape} entries, not {IDF_BUCKETS}")
-        self.threshold = float(self._w["threshold"]) if "threshold" in self._w else 0.5
-        self._longest = len(self._w["length.weight"]) - 1
+        self._calibration = shared.get("calibration", np.zeros((4, 2), np.float32))
+        self.threshold = float(shared.get("threshold", 0.5))
+        owners = sorted({name.partition("/")[0] for name in arrays if "/" in name}) or [""]
+        own = [{name.partition("/")[2]: value for name, value in arrays.items() if name.startswith(f"{owner}/")} for owner in owners]
+        self.networks = tuple(SpanNetwork(shared | arrays_of_one) for arrays_of_one in own)
+        self._longest = min(network.longest for network in self.networks)
 
     def find(self, question: str, text: str) -> Finding | None:
         """The best span of `text` for `question`; None where either has nothing to read."""
@@ -83,55 +80,26 @@ class SpanRanker:
 
     def calibrate(self, signals: Floats) -> tuple[float, float]:
         """(probability that the text answers, probability that the span is right) from the raw `signals`."""
-        values = np.append(signals, np.float32(1)) @ self._w["calibration"]
+        values = np.append(signals, np.float32(1)) @ self._calibration
         found, right = 1 / (1 + np.exp(-values))
         return float(found), float(right)
 
     def rank(self, units: Units, question: Question) -> tuple[int, int, Floats]:
         """(first unit, last unit, signals) of the best span; signals are its log share, its score and the absence score."""
         dense = describe(units, question, self.idf)
-        hidden, asked, ends = self._read(units, question, dense)
+        states = [network.read(units, question, dense) for network in self.networks]
+        ends = _mean([state.ends for state in states])
         first, last = self._propose(units, ends)
-        scores = self._score(hidden, asked, (first, last), ends)
-        absent = self._absence(hidden, asked, np.append(summarise(dense), [_log_sum(scores) / 10, scores.max() / 10]))
+        both = list(zip(self.networks, states, strict=True))
+        each = [network.score(state, first, last) for network, state in both]
+        absent = np.mean([network.score_absence(state, dense, scores) for (network, state), scores in zip(both, each, strict=True)])
+        scores = _mean(each)
         if not question.choice:
             scores = scores - ECHO_COST * _repeated(units, question, first, last)
-        best = int(scores.argmax())
-        return int(first[best]), int(last[best]), np.array([scores[best] - _log_sum(scores), scores[best] / 10, absent], np.float32)
-
-    def _tokens(self, units: Units) -> tuple[Floats, Floats]:
-        w = self._w
-        words = w["unit.weight"][units.ids % UNIT_BUCKETS]
-        return words, np.concatenate([words, w["suffix.weight"][units.suffixes], w["kind.weight"][units.kinds]], 1)
-
-    def _read(self, units: Units, question: Question, dense: Floats) -> tuple[Floats, Floats, Floats]:
-        """(hidden state of every unit, question vector, start and end score of every unit)."""
-        words, tokens = self._tokens(units)
-        asked_words, asked_tokens = self._tokens(question.units)
-        distance, around = stack(question)
-        padded = np.concatenate([asked_tokens, np.zeros_like(asked_tokens[:1])])[around].reshape(-1)
-        asked = np.tanh(self._apply("around", padded) + asked_tokens.mean(0) @ self._w["mean.weight"].T)
-        attention = _softmax(words @ (asked_words @ self._w["att_k.weight"].T).T) @ (asked_words + self._w["att_pos.weight"][distance])
-        scale, shift = np.split(self._apply("film", asked), 2)
-        hidden = self._apply("x", np.concatenate([tokens, dense, attention], 1)) * (1 + scale) + shift
-        hidden = np.maximum(hidden, 0)
-        hidden = hidden + np.maximum(self._convolve("conv1", hidden, 1), 0)
-        hidden = hidden + np.maximum(self._convolve("conv2", hidden, 3), 0)
-        return hidden, asked, self._apply("se", hidden)
-
-    def _apply(self, name: str, values: Floats) -> Floats:
-        bias = self._w.get(f"{name}.bias")
-        product: Floats = values @ self._w[f"{name}.weight"].T
-        return product if bias is None else product + bias
-
-    def _convolve(self, name: str, values: Floats, step: int) -> Floats:
-        weight = self._w[f"{name}.weight"]              # (out, in, width)
-        width = weight.shape[2]
-        margin = step * (width // 2)
-        padded = np.pad(values, ((margin, margin), (0, 0)))
-        columns = np.concatenate([padded[step * tap: step * tap + len(values)] for tap in range(width)], 1)
-        product: Floats = columns @ weight.transpose(2, 1, 0).reshape(-1, weight.shape[0])
-        return product + self._w[f"{name}.bias"]
+        edges = ends[first, 0] + ends[last, 1]
+        likely = np.argsort(-edges, kind="stable")[:RANKED]
+        best = int(likely[scores[likely].argmax()])
+        return int(first[best]), int(last[best]), np.array([scores[best] - log_sum(scores), scores[best] / 10, absent], np.float32)
 
     def _propose(self, units: Units, ends: Floats) -> tuple[Ints, Ints]:
         """The unit pairs with the best start plus end score, inside one sentence and no longer than the network knows."""
@@ -147,26 +115,10 @@ class SpanRanker:
         kept = np.sort(kept[pairs[kept] > _NOWHERE * 9])
         return kept // self._longest, kept // self._longest + kept % self._longest
 
-    def _score(self, hidden: Floats, asked: Floats, spans: tuple[Ints, Ints], ends: Floats) -> Floats:
-        first, last = spans
-        w = self._w
-        total = np.concatenate([np.zeros((1, len(w["inside.weight"])), np.float32), self._apply("inside", hidden).cumsum(0)])
-        length = last - first + 1
-        value = self._apply("first", hidden[first]) + self._apply("last", hidden[last]) + (total[last + 1] - total[first]) / length[:, None]
-        value = value + w["length.weight"][length] + self._apply("ask", asked)
-        value = np.maximum(value * (1 + self._apply("gate", asked)), 0)
-        value = np.maximum(self._apply("mid", value), 0)
-        scores: Floats = self._apply("out", value)[:, 0] + ends[first, 0] + ends[last, 1]
-        return scores
 
-    def _absence(self, hidden: Floats, asked: Floats, figures: Floats) -> np.float32:
-        value = np.maximum(self._apply("null.0", np.concatenate([hidden.max(0), asked, figures])), 0)
-        return np.float32(self._apply("null.2", value)[0])
-
-
-def _log_sum(scores: Floats) -> np.float32:
-    top = scores.max()
-    return np.float32(top + np.log(np.exp(scores - top).sum()))
+def _mean(values: list[Floats]) -> Floats:
+    total: Floats = sum(values[1:], values[0]) / np.float32(len(values))
+    return total
 
 
 def _repeated(units: Units, question: Question, first: Ints, last: Ints) -> NDArray[np.bool_]:
@@ -181,14 +133,14 @@ def _repeated(units: Units, question: Question, first: Ints, last: Ints) -> NDAr
     return repeated
 
 
-def _softmax(values: Floats) -> Floats:
-    powers = np.exp(values - values.max(1, keepdims=True))
-    shares: Floats = powers / powers.sum(1, keepdims=True)
-    return shares
-
-
 def strip_span(text: str, start: int, end: int) -> tuple[int, int]:
-    """Leave out quotes that enclose the whole span, and punctuation a span should not end with."""
+    """Leave out quotes that enclose the whole span and punctuation at its end; complete a time of day (7:00) and a counted noun (3営業日)."""
+    if text[start].isdigit() and (hours := _HOURS.search(text, max(0, start - 3), start)) is not None:
+        start = hours.start()
+    if (minutes := _MINUTES.match(text, end)) is not None and text[end - 1].isdigit():
+        end = minutes.end()
+    if _COUNT.fullmatch(text, start, end) is not None and text[end - 1] not in _COUNTERS and text[end: end + 1] in _COUNTERS:
+        end += len(text[end: end + 1])
     while end - start > 1 and text[end - 1] in "、,。;；:：":
         end -= 1
     if end - start > 2 and text[start] + text[end - 1] in ("「」", "『』", "\"\"", "“”", "“\"", "''"):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 
 from llmops_kit.starter import weights_folder
 from llmops_kit.starter.card import write_card
 from llmops_kit.starter.lm import SIZES
-from llmops_kit.starter.recipe import evaluate_again, train_starter_lm
-from llmops_kit.starter.training import Plan
+from llmops_kit.starter.recipe import POLISH_WEIGHTS, WEIGHTS, evaluate_again, polish_plan, train_starter_lm
+from llmops_kit.starter.training import plan_for
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,33 +28,36 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(chosen: argparse.Namespace) -> dict[str, object]:
-    plan = Plan(
-        steps=chosen.steps,
-        cpu_minutes=chosen.minutes,
-        wall_minutes=chosen.wall_minutes,
-        threads=chosen.threads,
-        seed=chosen.seed,
-        learning_rate=chosen.learning_rate,
+    given = {name: getattr(chosen, name) for name in ("steps", "cpu_minutes", "wall_minutes", "threads", "seed", "learning_rate", "batch_tokens", "workers")}
+    planned = plan_for(chosen.size, chosen.device)
+    plan = replace(polish_plan(planned) if chosen.polish else planned, **{name: value for name, value in given.items() if value is not None})
+    start, weights = chosen.start, WEIGHTS
+    if chosen.polish:
+        start, weights = start or chosen.out, POLISH_WEIGHTS
+    return train_starter_lm(
+        chosen.data, chosen.out, size=chosen.size, plan=plan, weights=weights, held_out_rows=chosen.rows, checkpoint=chosen.checkpoint, start=start
     )
-    return train_starter_lm(chosen.data, chosen.out, size=chosen.size, plan=plan, held_out_rows=chosen.rows, checkpoint=chosen.checkpoint, start=chosen.start)
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    defaults = {field.name: field.default for field in fields(Plan)}
     parser = argparse.ArgumentParser(prog="python -m llmops_kit.starter", description="Train the starter models from the data folder.")
     kinds = parser.add_subparsers(dest="what", required=True)
     lm = kinds.add_parser("lm", help="train the small bilingual language model")
     lm.add_argument("--data", type=Path, required=True, help="the data folder")
     lm.add_argument("--out", type=Path, default=weights_folder("starter-lm"), help="where the weights go; default: into the package")
     lm.add_argument("--size", choices=sorted(SIZES), default="small")
-    lm.add_argument("--steps", type=int, default=defaults["steps"], help="optimiser steps")
-    lm.add_argument("--minutes", type=float, default=None, help="stop after this many CPU-minutes of training")
+    lm.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: bfloat16 arithmetic and large batches")
+    lm.add_argument("--steps", type=int, default=None, help="optimiser steps")
+    lm.add_argument("--minutes", dest="cpu_minutes", type=float, default=None, help="stop after this many CPU-minutes of training")
     lm.add_argument("--wall-minutes", type=float, default=None, help="stop after this many minutes by the clock")
     lm.add_argument("--checkpoint", type=Path, default=None, help="file that the state is saved to now and then")
+    lm.add_argument("--polish", action="store_true", help="the second phase, on the weights of the first (in --start, default: --out)")
     lm.add_argument("--start", type=Path, default=None, help="folder of earlier weights to go on from")
-    lm.add_argument("--threads", type=int, default=defaults["threads"])
-    lm.add_argument("--seed", type=int, default=defaults["seed"])
-    lm.add_argument("--learning-rate", type=float, default=defaults["learning_rate"])
+    lm.add_argument("--threads", type=int, default=None, help="of the processor")
+    lm.add_argument("--seed", type=int, default=None)
+    lm.add_argument("--learning-rate", type=float, default=None)
+    lm.add_argument("--batch-tokens", type=int, default=None, help="tokens of a step")
+    lm.add_argument("--workers", type=int, default=None, help="processes that draw rows ahead; 0: none")
     lm.add_argument("--rows", type=int, default=50, help="held-out rows per kind and language")
     again = kinds.add_parser("evaluate", help="measure weights again, on more rows")
     again.add_argument("--data", type=Path, required=True, help="the data folder")

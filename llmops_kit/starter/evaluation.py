@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from llmops_kit.starter import lexicon, talk
 from llmops_kit.starter.corpus import Corpus, split_sentences
 from llmops_kit.starter.curriculum import LANGUAGES, Curriculum
-from llmops_kit.starter.passages import span_row
+from llmops_kit.starter.passages import SPAN_ASKS, span_row
 from llmops_kit.starter.rows import Row
 from llmops_kit.starter.training import answer_rows
 
@@ -69,7 +69,8 @@ def evaluate(model: LlamaForCausalLM, tokenizer: Tokenizer, curriculum: Curricul
     rng = Random(11)
     for name, language in (("jsquad_valid", "ja"), ("xquad", "en")):
         questions = [row for row in corpus.evaluation if row.language == language and len(row.answer) <= 40]
-        chosen = [span_row(rng, row) for row in rng.sample(questions, min(SPAN_QUESTIONS, len(questions)))]
+        wordings = sorted(set(SPAN_ASKS[language]))  # each as often as any other
+        chosen = [span_row(rng, row, asks=wordings) for row in rng.sample(questions, min(SPAN_QUESTIONS, len(questions)))]
         report[f"sentence_around_answer/{name}"] = score(model, tokenizer, chosen)
     return report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from random import Random
 
 from llmops_kit.starter.corpus import Corpus, Passage, Question, split_sentences
@@ -20,10 +21,12 @@ SPAN_ASKS = {
         "Question: {q}\nAnswer: {a}\nPut the answer into a sentence.",
         "Write the answer as a sentence.\nQuestion: {q}\nAnswer: {a}",
         'The answer to the question "{q}" is "{a}". Answer in one sentence.',
+        'The answer to the question "{q}" is "{a}". Answer in one sentence.',
         "{q}\nAnswer: {a}\nTurn this answer into a sentence.",
         "Q: {q}\nA: {a}\nReply with a full sentence.",
     ),
 }
+QUOTED_ASKS = {language: tuple(ask for ask in asks if '"{a}"' in ask or "「{a}」" in ask) for language, asks in SPAN_ASKS.items()}
 SUMMARY_ASKS = {
     "ja": (
         "次の文章を3文以内で要約してください。\n\n{t}",
@@ -146,6 +149,7 @@ class PassageKinds:
         """The kinds by name."""
         return {
             "sentence": self.put_in_sentence,
+            "quoted": self.put_quoted_in_sentence,
             "summary": self.summarise,
             "list": self.list_points,
             "repeat": self.repeat,
@@ -157,6 +161,10 @@ class PassageKinds:
     def put_in_sentence(self, rng: Random, language: str) -> Row:
         """A question and its extracted answer become a sentence."""
         return span_row(rng, rng.choice(self._questions[language]))
+
+    def put_quoted_in_sentence(self, rng: Random, language: str) -> Row:
+        """As `put_in_sentence`, always with the answer in quotation marks. For training only: it is measured as `sentence`."""
+        return span_row(rng, rng.choice(self._questions[language]), asks=QUOTED_ASKS[language])
 
     def summarise(self, rng: Random, language: str) -> Row:
         """The first sentence of a paragraph; the first two where two or more are allowed and both are short."""
@@ -237,9 +245,9 @@ class PassageKinds:
                 return Passage(language, passage.title, tuple(chosen))
 
 
-def span_row(rng: Random, row: Question) -> Row:
-    """The sentence task for one question."""
-    user = rng.choice(SPAN_ASKS[row.language]).format(q=row.question, a=row.answer)
+def span_row(rng: Random, row: Question, *, asks: Sequence[str] = ()) -> Row:
+    """The sentence task for one question, in one of the wordings `asks` (default: all, as often as they are listed)."""
+    user = rng.choice(asks or SPAN_ASKS[row.language]).format(q=row.question, a=row.answer)
     return Row("sentence", row.language, user, sentence_around(row.language, row.answer), row.question)
 
 

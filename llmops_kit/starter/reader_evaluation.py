@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from llmops_kit.starter.reader_rows import QuestionRow, pair_absent
 
 RIGHT_F1 = 0.5                  # from this overlap with a human's answer on, an answer counts as right for `confidence`
 ABSENT_SHARE = 0.3
+SAMPLE_ROWS = 400               # of an evaluation set, whose figures are recorded so that a quick check can find them again
 Values = NDArray[np.float64]
 
 
@@ -75,6 +77,11 @@ def try_out(ranker: SpanRanker, rows: Sequence[QuestionRow], seed: int) -> Trial
     without = pair_absent(rows, ABSENT_SHARE / (1 - ABSENT_SHARE), seed)
     absent = np.array([predict(ranker, row)[1] for row in without], float)
     return Trial(grades[:, 0], grades[:, 1], np.array([signals for _, signals in answers], float), absent, ms)
+
+
+def choose_sample(count: int) -> list[int]:
+    """The fixed places of `SAMPLE_ROWS` among `count` rows."""
+    return Random(0).sample(range(count), min(SAMPLE_ROWS, count))
 
 
 def fit_logistic(signals: Values, truth: Values, ridge: float = 1e-3) -> Values:

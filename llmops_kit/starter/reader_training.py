@@ -1,4 +1,4 @@
-"""The reader's network in torch, its loss, and its training loop. The same names and sums as `models.span_ranker`."""
+"""The reader's network in torch, its loss, and its training loop. The same names and sums as `models.span_network`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmops_kit.models.span_ranker import CANDIDATES, REACH, stack, summarise
+from llmops_kit.models.span_network import REACH, stack, summarise
+from llmops_kit.models.span_ranker import CANDIDATES
 from llmops_kit.models.spans import AROUND, DENSE, UNIT_BUCKETS
 from llmops_kit.models.units import KINDS, SUFFIX_BUCKETS, Floats
 from llmops_kit.starter.reader_rows import Example
@@ -66,7 +67,7 @@ def _pick(values: Tensor, index: Tensor) -> Tensor:
 
 
 class ReaderNetwork(nn.Module):
-    """See `models.span_ranker`: start and end scores for every unit, a score for the best spans, a score for absence."""
+    """See `models.span_network`: start and end scores for every unit, a score for the best spans, a score for absence."""
 
     def __init__(self, size: ReaderSize, vectors: Floats | None = None) -> None:
         super().__init__()

@@ -122,8 +122,8 @@ def count_items(rng: Random, language: str) -> Row:
 
 
 def sort_numbers(rng: Random, language: str) -> Row:
-    """Three to five different numbers below 100, in either direction."""
-    numbers = rng.sample(range(1, 100), rng.randint(3, 5))
+    """Three or four different numbers below 100, in either direction."""
+    numbers = rng.sample(range(1, 100), rng.randint(3, 4))
     descending = rng.random() < 0.5
     separator = "、" if language == "ja" else ", "
     listing = separator.join(map(str, numbers))

@@ -6,11 +6,13 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from llmops_kit.starter.feeding import read_ahead
 from llmops_kit.starter.rows import Row, encode_row
 from llmops_kit.starter.tokenizer import EOS, PAD, SPECIAL_TOKENS
 
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Batch = list[tuple[list[int], list[int]]]
 POOL_ROWS = 320
+POOL_SHARE = 24  # a pool has at least one row in so many tokens of a batch, which makes several batches
 IGNORED = -100
 
 
@@ -32,12 +35,12 @@ IGNORED = -100
 class Plan:
     """Hyper-parameters. Steps are optimiser steps; `cpu_minutes` and `wall_minutes`, if set, end the run earlier."""
 
-    steps: int = 4000
+    steps: int = 15_000
     copy_steps: int = 10
     batch_tokens: int = 896
     max_tokens: int = 448
     learning_rate: float = 1.2e-3
-    careful_share: float = 0.4  # of the learning rate, for the hand-written heads
+    careful_share: float = 0.4  # of the learning rate, for what was written by hand
     warmup_steps: int = 40
     copy_share: float = 0.08
     weight_decay: float = 0.01
@@ -47,6 +50,18 @@ class Plan:
     cpu_minutes: float | None = None
     wall_minutes: float | None = None
     log_every: int = 40
+    device: str = "cpu"
+    precision: str = "float32"  # of the arithmetic; the weights being trained are float32 always
+    weights_format: str = "float32"  # of the shipped file
+    workers: int = 0  # processes that draw rows ahead; they change the rows drawn, so the number belongs to the record
+
+
+def plan_for(size: str, device: str) -> Plan:
+    """The plan where nothing else is asked for: large batches in bfloat16 on CUDA, and half the file for the large size."""
+    plan = Plan(device=device, weights_format="bfloat16" if size == "large" else "float32")
+    if device == "cuda":
+        plan = replace(plan, batch_tokens=32_768, learning_rate=2e-3, warmup_steps=200, copy_steps=50, precision="bfloat16", workers=12)
+    return replace(plan, steps=20_000) if (size, device) == ("large", "cuda") else plan
 
 
 @dataclass
@@ -55,6 +70,7 @@ class History:
 
     tokens: int = 0
     answer_tokens: int = 0
+    attended: int = 0  # sum of (width of its row) over all tokens
     rows: int = 0
     steps: int = 0
     cpu_s: float = 0.0
@@ -73,8 +89,9 @@ def copying_batch(rng: Random, *, vocabulary: int, first: int, tokens: int) -> B
 
 def instruction_batches(rng: Random, tokenizer: Tokenizer, curriculum: Curriculum, plan: Plan) -> Iterator[Batch]:
     """Endless batches of about `plan.batch_tokens`, rows of similar length together."""
+    rows = max(POOL_ROWS, plan.batch_tokens // POOL_SHARE)
     while True:
-        pool = [encode_row(tokenizer, curriculum.draw(rng)) for _ in range(POOL_ROWS)]
+        pool = [encode_row(tokenizer, curriculum.draw(rng)) for _ in range(rows)]
         pool = sorted((row for row in pool if len(row[0]) + len(row[1]) <= plan.max_tokens), key=lambda row: len(row[0]) + len(row[1]))
         batches: list[Batch] = [[]]
         for row in pool:
@@ -84,6 +101,13 @@ def instruction_batches(rng: Random, tokenizer: Tokenizer, curriculum: Curriculu
             batches[-1].append(row)
         rng.shuffle(batches)
         yield from batches
+
+
+def feed(rng: Random, tokenizer: Tokenizer, curriculum: Curriculum, plan: Plan) -> Iterator[Batch]:
+    """Instruction batches drawn here, or with `plan.workers` by processes that draw ahead, read in turn so that their order is fixed."""
+    if not plan.workers:
+        return instruction_batches(rng, tokenizer, curriculum, plan)
+    return read_ahead([partial(instruction_batches, Random(f"{plan.seed} {number}"), tokenizer, curriculum, plan) for number in range(plan.workers)])
 
 
 def collate(batch: Batch, pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -130,7 +154,7 @@ def train(model: LlamaForCausalLM, tokenizer: Tokenizer, curriculum: Curriculum,
     rng = Random(plan.seed)
     pad, first, vocabulary = tokenizer.get_vocab()[PAD], len(SPECIAL_TOKENS) + 256, tokenizer.get_vocab_size()
     optimiser = _build_optimiser(model, plan)
-    history, batches = History(), instruction_batches(rng, tokenizer, curriculum, plan)
+    history, batches = History(), feed(rng, tokenizer, curriculum, plan)
     started_cpu, started_wall = time.process_time(), time.monotonic()
     recent: list[tuple[float, float]] = []
     model.train()
@@ -143,12 +167,14 @@ def train(model: LlamaForCausalLM, tokenizer: Tokenizer, curriculum: Curriculum,
         inputs, targets, weights = (part.to(device) for part in collate(batch, pad))
         for group in optimiser.param_groups:
             group["lr"] = plan.learning_rate * group["share"] * min(1.0, (step + 1) / plan.warmup_steps) * _decay(progress)
-        loss, accuracy = answer_loss(model, inputs, targets, weights)
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+            loss, accuracy = answer_loss(model, inputs, targets, weights)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
         optimiser.step()
         history.tokens += inputs.numel()
+        history.attended += inputs.numel() * inputs.shape[1]
         history.rows += len(batch)
         history.answer_tokens += int((targets != IGNORED).sum())
         history.steps = step + 1
@@ -170,10 +196,14 @@ def _share(started_s: float, now_s: float, limit_minutes: float | None) -> float
 
 
 def _build_optimiser(model: LlamaForCausalLM, plan: Plan) -> torch.optim.Optimizer:
-    """AdamW; what was written by hand (attention of the first two layers) learns more slowly, so that it is not lost."""
+    """AdamW; what was written by hand (embeddings, attention of the first two layers) learns more slowly, so that it is not lost.
+
+    At the full rate the embeddings of rare tokens drift together, because the softmax pushes all of them away at every step, and are then
+    confused when copied.
+    """
     import torch
 
-    careful = ("model.layers.0.self_attn", "model.layers.1.self_attn")
+    careful = ("model.embed_tokens", "model.layers.0.self_attn", "model.layers.1.self_attn")
     named = [(name.startswith(careful), weight) for name, weight in model.named_parameters()]
     groups = [
         {"params": [weight for slow, weight in named if slow], "weight_decay": 0.0, "share": plan.careful_share},

@@ -25,7 +25,7 @@ from tests.faulty_server import KEY, FaultyServer, Handler
 from tests.test_models_download import REPOSITORY, Hub, _HubAnswer, content  # noqa: F401
 
 pytestmark = pytest.mark.browser
-ROWS = 12
+ROWS = 40
 
 
 class SlowHandler(Handler):

@@ -1,0 +1,165 @@
+"""starter-embed in numpy: the vector of a text is the mean of its tokens' vectors, at length 1. Needs no torch.
+
+    embedder = StarterEmbedder(folder)
+    embedder.encode(["有給休暇の申請", "How to request paid leave"])     # float32, one row per text
+
+The folder is also one for `SentenceTransformer(folder)`: a StaticEmbedding (token codes in 8 bits, one scale per token)
+and Normalize. Both ways give the same vectors up to float32 rounding. Trained by `llmops_kit.starter.embedding`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from llmops_kit.errors import ModelRefused
+
+Floats = NDArray[np.float32]
+CHECKSUMS = "SHA256SUMS"
+WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
+CODES, SCALES = "embeddings", "weights"  # the names sentence-transformers multiplies: row of codes times its scale
+PIECE_CHARACTERS = 8192  # a longer text is read piece by piece, so that a book needs no more memory than a page
+BATCH_CHARACTERS = 262_144  # texts tokenized together
+_BOUNDARY = re.compile(r"[\s。、，．！？]")  # no token reaches across one of these
+
+
+class StarterEmbedder(Embeddings):
+    """Embeds Japanese and English texts in one space. Any number of threads may share it.
+
+    Raises:
+        ModelRefused: a file in `folder` is absent or is not the one that was shipped; the checksum is named.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        checksums = verify_folder(self.folder)
+        try:
+            arrays = load_file(self.folder / WEIGHTS)
+            self._codes, self._scales = arrays[CODES], arrays[SCALES].astype(np.float32)
+            self._tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise _refused(self.folder, en=f"{type(error).__name__}: {error}", ja=f"{type(error).__name__}：{error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._revision = checksums[WEIGHTS][:12]
+        tokens = self._tokenizer.get_vocab_size()
+        if self._codes.ndim != 2 or self._scales.shape != (len(self._codes),) or len(self._codes) != tokens:
+            raise _refused(
+                self.folder,
+                en=f"it has {tokens} tokens and vectors of the shape {self._codes.shape}",
+                ja=f"トークンは{tokens}個ですが、ベクトルの形は{self._codes.shape}です",
+            )
+
+    @property
+    def id(self) -> str:
+        """The name in the catalogue: `starter-embed`, the name of its folder."""
+        return self.folder.name
+
+    @property
+    def revision(self) -> str:
+        """The checksum of the weights, shortened to 12 digits."""
+        return self._revision
+
+    @property
+    def dimensions(self) -> int:
+        """The length of a vector."""
+        return int(self._codes.shape[1])
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """One row of length 1 per text; zeros where a text has no letter, digit or symbol."""
+        sums = np.zeros((len(texts), self.dimensions), np.float32)
+        for rows, pieces in _batches(texts):
+            for row, encoding in zip(rows, self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False), strict=True):
+                ids = np.array(encoding.ids, np.int64)
+                sums[row] += self._scales[ids] @ self._codes[ids].astype(np.float32)
+        norms = np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.float32(1e-12))
+        vectors: Floats = (sums / norms).astype(np.float32, copy=False)
+        return vectors
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """The vectors of `texts` as plain lists."""
+        vectors: list[list[float]] = self.encode(texts).tolist()
+        return vectors
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of one text; questions and documents are embedded alike."""
+        return self.embed_documents([text])[0]
+
+    def __repr__(self) -> str:
+        return f"StarterEmbedder({self.id!r}, dimensions={self.dimensions}, revision={self.revision!r})"
+
+
+def verify_folder(folder: Path) -> dict[str, str]:
+    """SHA-256 by file name, after every listed file was found to have it.
+
+    Raises:
+        ModelRefused: the list or a file is absent, or a checksum differs.
+    """
+    listing = folder / CHECKSUMS
+    if not listing.is_file():
+        raise _refused(folder, en=f"{CHECKSUMS} is missing", ja=f"{CHECKSUMS}がありません")
+    sums = {name: digest for digest, name in (line.split(maxsplit=1) for line in listing.read_text(encoding="utf-8").splitlines() if line.strip())}
+    for name in sorted({WEIGHTS, TOKENIZER, *sums}):
+        path = folder / name
+        if not path.is_file():
+            raise _refused(folder, en=f"{name} is missing", ja=f"{name}がありません")
+        with path.open("rb") as stream:
+            actual = hashlib.file_digest(stream, "sha256").hexdigest()
+        if actual != sums.get(name):
+            raise _refused(
+                folder,
+                en=f"{name} has the SHA-256 {actual}, recorded is {sums.get(name, 'none')}",
+                ja=f"{name}のSHA-256は{actual}で、記録された値{sums.get(name, '（なし）')}と異なります",
+            )
+    return sums
+
+
+def _refused(folder: Path, *, en: str, ja: str) -> ModelRefused:
+    return ModelRefused(
+        en=f"The weights of “{folder.name}” were refused: {en}. Install the package again.",
+        ja=f"「{folder.name}」の重みは使えません：{ja}。パッケージを入れ直してください。",
+        model=folder.name,
+        reason=en,
+    )
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text in parts of at most `PIECE_CHARACTERS`, cut where no token is; in the middle only of a text without any such place."""
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair is no character
+    first = 0
+    while len(text) - first > PIECE_CHARACTERS:
+        last = first + PIECE_CHARACTERS
+        tail = text[first + PIECE_CHARACTERS // 2 : last]
+        cut = max((place.end() for place in _BOUNDARY.finditer(tail)), default=len(tail))
+        last = first + PIECE_CHARACTERS // 2 + cut
+        yield text[first:last]
+        first = last
+    yield text[first:]
+
+
+def _batches(texts: Iterable[str]) -> Iterator[tuple[list[int], list[str]]]:
+    """(row of each piece, pieces), a bounded number of characters at a time."""
+    rows: list[int] = []
+    pieces: list[str] = []
+    size = 0
+    for row, text in enumerate(texts):
+        for piece in _pieces(text):
+            rows.append(row)
+            pieces.append(piece)
+            size += len(piece) + 32
+            if size >= BATCH_CHARACTERS:
+                yield rows, pieces
+                rows, pieces, size = [], [], 0
+    if pieces:
+        yield rows, pieces
