@@ -18,7 +18,7 @@ from llmops_kit.starter import weights_folder
 from llmops_kit.starter.corpus import Corpus, read_corpus, split_sentences
 from llmops_kit.starter.curriculum import LANGUAGES, Curriculum
 from llmops_kit.starter.evaluation import MAX_NEW_TOKENS, SPAN_QUESTIONS, accepts, wilson
-from llmops_kit.starter.passages import sentence_around, span_row
+from llmops_kit.starter.passages import SPAN_ASKS, sentence_around, span_row
 from llmops_kit.starter.recipe import ARTICLES, build_curriculum
 from llmops_kit.starter.rows import Row
 from llmops_kit.starter.training import answer_rows
@@ -98,7 +98,8 @@ def _print_sentences(model: LlamaForCausalLM, tokenizer: Tokenizer, corpus: Corp
     for name, language in (("JSQuAD valid", "ja"), ("XQuAD-en", "en")):
         questions = [row for row in corpus.evaluation if row.language == language and len(row.answer) <= 40]
         chosen = rng.sample(questions, min(SPAN_QUESTIONS, len(questions)))
-        rows = [span_row(rng, row) for row in chosen][:count]
+        wordings = sorted(set(SPAN_ASKS[language]))  # each as often as any other
+        rows = [span_row(rng, row, asks=wordings) for row in chosen][:count]
         answers = answer_rows(model, tokenizer, rows, max_new_tokens=MAX_NEW_TOKENS)
         right, easy = sum(map(accepts, rows, answers)), sum(accepts(row, _fill_template(row)) for row in rows)
         inside = sum(question.answer in (answer or "") for question, answer in zip(chosen, answers, strict=False))
