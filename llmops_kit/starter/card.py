@@ -56,6 +56,8 @@ def _describe(recipe: dict[str, Any]) -> list[str]:
         "| tokenizer | byte-fallback BPE, 8,192 tokens, NFKC; every digit and every common Japanese character is one token, rare characters become bytes |",
         "| roles | system, user, assistant; an answer ends with `</s>` |",
         f"| weights | {recipe.get('weights_format', 'float32')} safetensors |",
+        "| loads in | plain transformers and peft (both tested). Llama layout, so vLLM and llama.cpp's converter should take it: neither was run; "
+        "of the converter only the vocabulary reader of gguf 0.19 was tried, and it reads the tokenizer |",
         "| licence | CC BY-SA 4.0, with the attribution in `llmops_kit/starter/weights/LICENSE` |",
         "",
     ]
