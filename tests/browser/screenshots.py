@@ -21,7 +21,7 @@ def take(browser: Browser, app: RunningApp, language: str, device: str) -> None:
     page = context.new_page()
     page.goto(app.url)
     page.wait_for_selector("#variable-1 textarea", timeout=120_000)
-    page.wait_for_timeout(2000)
+    expect(page.locator("#open-models")).to_contain_text("●", timeout=120_000)  # loaded: the picture shows the usual speed
     page.click("#run")
     for pane in (0, 1):
         expect(page.locator(f"#facts-{pane}")).to_contain_text(DONE[language], timeout=120_000)
