@@ -18,6 +18,7 @@ from llmops_kit.starter import reasoning, rewriting, talk, weights_folder
 from llmops_kit.starter.card import render_card
 from llmops_kit.starter.curriculum import Curriculum
 from llmops_kit.starter.feeding import read_ahead
+from llmops_kit.starter.tokenizer import train_tokenizer
 from llmops_kit.starter.training import Plan, feed, instruction_batches, plan_for, train
 from tests import small_recipe
 from tests.small_data import write_small_data
@@ -130,3 +131,9 @@ def test_half_precision_arithmetic_trains_float32_weights(tokenizer: Tokenizer) 
     assert history.steps == 2 and history.attended > history.tokens
     assert all(weight.dtype == torch.float32 and bool(weight.isfinite().all()) for weight in model.state_dict().values())
     assert any(not torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_rare_characters_that_are_equally_rare_do_not_change_the_vocabulary_from_run_to_run() -> None:
+    texts = [chr(0x4E00 + number) * 2 for number in range(600)]  # each as rare as the other, and room for a part of them
+    vocabularies = {tuple(sorted(train_tokenizer(texts, vocab_size=900, alphabet_size=400).get_vocab().items())) for _ in range(4)}
+    assert len(vocabularies) == 1

@@ -9,7 +9,6 @@ and Normalize. Both ways give the same vectors up to float32 rounding. Trained b
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,10 +21,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from llmops_kit.errors import ModelRefused
+from llmops_kit.models.checksums import refuse_weights, verify_folder
 
 Floats = NDArray[np.float32]
-CHECKSUMS = "SHA256SUMS"
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
 CODES, SCALES = "embeddings", "weights"  # the names sentence-transformers multiplies: row of codes times its scale
 PIECE_CHARACTERS = 8192  # a longer text is read piece by piece, so that a book needs no more memory than a page
@@ -42,19 +40,19 @@ class StarterEmbedder(Embeddings):
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        checksums = verify_folder(self.folder)
+        checksums = verify_folder(self.folder, needed=(WEIGHTS, TOKENIZER))
         try:
             arrays = load_file(self.folder / WEIGHTS)
             self._codes, self._scales = arrays[CODES], arrays[SCALES].astype(np.float32)
             self._tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise _refused(self.folder, en=f"{type(error).__name__}: {error}", ja=f"{type(error).__name__}：{error}") from error
+            raise refuse_weights(self.folder, en=f"{type(error).__name__}: {error}", ja=f"{type(error).__name__}：{error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._revision = checksums[WEIGHTS][:12]
         tokens = self._tokenizer.get_vocab_size()
         if self._codes.ndim != 2 or self._scales.shape != (len(self._codes),) or len(self._codes) != tokens:
-            raise _refused(
+            raise refuse_weights(
                 self.folder,
                 en=f"it has {tokens} tokens and vectors of the shape {self._codes.shape}",
                 ja=f"トークンは{tokens}個ですが、ベクトルの形は{self._codes.shape}です",
@@ -97,40 +95,6 @@ class StarterEmbedder(Embeddings):
 
     def __repr__(self) -> str:
         return f"StarterEmbedder({self.id!r}, dimensions={self.dimensions}, revision={self.revision!r})"
-
-
-def verify_folder(folder: Path) -> dict[str, str]:
-    """SHA-256 by file name, after every listed file was found to have it.
-
-    Raises:
-        ModelRefused: the list or a file is absent, or a checksum differs.
-    """
-    listing = folder / CHECKSUMS
-    if not listing.is_file():
-        raise _refused(folder, en=f"{CHECKSUMS} is missing", ja=f"{CHECKSUMS}がありません")
-    sums = {name: digest for digest, name in (line.split(maxsplit=1) for line in listing.read_text(encoding="utf-8").splitlines() if line.strip())}
-    for name in sorted({WEIGHTS, TOKENIZER, *sums}):
-        path = folder / name
-        if not path.is_file():
-            raise _refused(folder, en=f"{name} is missing", ja=f"{name}がありません")
-        with path.open("rb") as stream:
-            actual = hashlib.file_digest(stream, "sha256").hexdigest()
-        if actual != sums.get(name):
-            raise _refused(
-                folder,
-                en=f"{name} has the SHA-256 {actual}, recorded is {sums.get(name, 'none')}",
-                ja=f"{name}のSHA-256は{actual}で、記録された値{sums.get(name, '（なし）')}と異なります",
-            )
-    return sums
-
-
-def _refused(folder: Path, *, en: str, ja: str) -> ModelRefused:
-    return ModelRefused(
-        en=f"The weights of “{folder.name}” were refused: {en}. Install the package again.",
-        ja=f"「{folder.name}」の重みは使えません：{ja}。パッケージを入れ直してください。",
-        model=folder.name,
-        reason=en,
-    )
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -11,8 +11,6 @@ import argparse
 import json
 import logging
 import platform
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -22,19 +20,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llmops_kit.models.embedder import CHECKSUMS, CODES, SCALES, TOKENIZER, WEIGHTS, StarterEmbedder
+from llmops_kit.models.embedder import CODES, SCALES, TOKENIZER, WEIGHTS, StarterEmbedder
 from llmops_kit.starter import weights_folder
-from llmops_kit.starter.corpus import EVALUATION_FILES, hash_file, read_jsquad, read_questions
+from llmops_kit.starter.corpus import EVALUATION_FILES, read_jsquad, read_questions
 from llmops_kit.starter.embedding_evaluation import Embed, measure_cross_lingual, measure_paraphrases, measure_questions, measure_scored
 from llmops_kit.starter.embedding_pairs import build_sources
 from llmops_kit.starter.embedding_texts import SCORED_VALID, Texts, read_scored, read_texts
 from llmops_kit.starter.embedding_tokenizer import RunEncoder, count_rarity, train_tokenizer
 from llmops_kit.starter.embedding_training import Plan, initial_table, train
+from llmops_kit.starter.shipping import RECIPE, replace_folder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-RECIPE, MODULES = "recipe.json", "modules.json"
+MODULES = "modules.json"
 ALL_ARTICLES = 1_000_000
 TOKENIZER_SHARE = 8  # every how manieth bilingual paragraph the tokenizer learns from
 LEVELS = 127  # codes are whole numbers from -127 to 127
@@ -81,22 +80,11 @@ def ship(table: NDArray[np.float32], tokenizer: Tokenizer, recipe: Mapping[str, 
     """Write a folder for sentence-transformers with recipe and checksums beside `target`, then put it in its place."""
     from safetensors.numpy import save_file
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    save_file(quantise(table), fresh / WEIGHTS)
-    tokenizer.save(str(fresh / TOKENIZER), pretty=False)
-    (fresh / MODULES).write_text(json.dumps(_MODULES, indent=1) + "\n", encoding="utf-8")
-    (fresh / RECIPE).write_text(json.dumps(recipe, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    files = sorted(path for path in fresh.iterdir())
-    (fresh / CHECKSUMS).write_text("".join(f"{hash_file(path)}  {path.name}\n" for path in files), encoding="utf-8")
-    for path in fresh.iterdir():
-        path.chmod(0o644)
-    fresh.chmod(0o755)
-    old = target.with_name(f".{target.name}-old")
-    if target.exists():
-        target.rename(old)
-    fresh.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    with replace_folder(target) as fresh:
+        save_file(quantise(table), fresh / WEIGHTS)
+        tokenizer.save(str(fresh / TOKENIZER), pretty=False)
+        (fresh / MODULES).write_text(json.dumps(_MODULES, indent=1) + "\n", encoding="utf-8")
+        (fresh / RECIPE).write_text(json.dumps(recipe, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def run(folder: Path, target: Path, *, plan: Plan | None = None, articles: int = ALL_ARTICLES, device: str = "cpu") -> dict[str, object]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,7 +34,17 @@ def _base_alphabet() -> list[str]:
     return ["\n", SPACE, "・", "々", "→", "○", "×", *(chr(code) for first, last in spans for code in range(first, last + 1) if code != 0x3000)]
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 8192, alphabet_size: int = 3700) -> Tokenizer:
+def _choose_alphabet(texts: Iterable[str], size: int) -> list[str]:
+    """The base alphabet and the most frequent other characters, ties by code point: the trainer's own choice differs from run to run."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(unicodedata.normalize("NFKC", text).replace(" ", SPACE))
+    base = list(dict.fromkeys(_base_alphabet()))
+    others = sorted(counts.keys() - set(base), key=lambda character: (-counts[character], character))
+    return [*base, *others[: max(0, size - len(base))]]
+
+
+def train_tokenizer(texts: Sequence[str], *, vocab_size: int = 8192, alphabet_size: int = 3700) -> Tokenizer:
     """Learn the vocabulary from `texts`.
 
     NFKC first, spaces become U+2581 (as in SentencePiece), Latin words keep their leading space and are cut into
@@ -46,8 +58,9 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 8192, alphabet_si
     learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizer
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
     room = vocab_size - len(SPECIAL_TOKENS) - len(byte_tokens)
+    alphabet = _choose_alphabet(texts, alphabet_size)
     trainer = trainers.BpeTrainer(
-        vocab_size=room, limit_alphabet=alphabet_size, initial_alphabet=_base_alphabet(), special_tokens=[], show_progress=False, min_frequency=2
+        vocab_size=room, limit_alphabet=len(alphabet), initial_alphabet=alphabet, special_tokens=[], show_progress=False, min_frequency=2
     )
     learner.train_from_iterator(texts, trainer)
     learnt = sorted(learner.get_vocab().items(), key=lambda item: item[1])
