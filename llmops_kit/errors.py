@@ -183,6 +183,39 @@ class PromptTooLong(ModelError):
     next_step = {"en": "Shorten the text or lower max_tokens.", "ja": "文章を短くするか、max_tokensを下げてください。"}
 
 
+class Busy(ModelError):
+    """Too many requests wait for the model already (`model`, `waiting`, `limit`)."""
+
+    key = "error.busy"
+    what = {
+        "en": "{waiting} requests wait for “{model}” already, which is as many as it takes ({limit}).",
+        "ja": "「{model}」には{waiting}件の順番待ちがあり、受け付けられる上限（{limit}件）に達しています。",
+    }
+    next_step = {"en": "Try again in a minute, or choose another model.", "ja": "少し待ってから再試行するか、別のモデルを選んでください。"}
+
+
+class TimedOut(ModelError):
+    """An answer took longer than its limit, waiting in line included (`model`, `waited_s`, `tokens`)."""
+
+    key = "error.timed_out"
+    what = {
+        "en": "“{model}” had not finished after {waited_s} seconds; {tokens} tokens were written.",
+        "ja": "「{model}」の回答が{waited_s}秒たっても終わりませんでした（{tokens}トークンまで生成）。",
+    }
+    next_step = {"en": "Ask for a shorter answer, or try again when fewer people are waiting.", "ja": "回答を短くするか、空いているときに再試行してください。"}
+
+
+class EngineStopped(ModelError):
+    """The engine of a local model broke down while it was answering, and was started again (`model`, `reason`)."""
+
+    key = "error.engine_stopped"
+    what = {
+        "en": "The engine of “{model}” stopped unexpectedly and was started again ({reason}).",
+        "ja": "「{model}」の実行エンジンが予期せず停止したため、再起動しました（{reason}）。",
+    }
+    next_step = {"en": "Run it again.", "ja": "もう一度実行してください。"}
+
+
 class EndpointError(ModelError):
     """The model's server is down, slow, refuses, or answers nonsense (`model`, `reason_en`, `reason_ja`)."""
 

@@ -145,7 +145,8 @@ class Run:
         if self.tokens_per_s is not None:
             parts.append(f"{self.tokens_per_s:.1f} tokens/s")
         if self.output_tokens is not None:
-            parts.append(f"{self.input_tokens if self.input_tokens is not None else '?'} → {self.output_tokens} tokens")
+            about = "~" if self.input_tokens is None else ""  # nobody counted: see the flag tokens_estimated
+            parts.append(f"{self.input_tokens if self.input_tokens is not None else '?'} → {about}{self.output_tokens} tokens")
         if self.cost is not None:
             parts.append(f"${self.cost:.6f}")
         if self.finish_reason not in (None, "stop"):

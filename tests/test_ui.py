@@ -135,7 +135,7 @@ def make_run(**fields: object) -> Run:
 
 def test_a_run_whose_model_and_prompt_are_gone_is_still_read(kit: Kit) -> None:
     run = make_run(prompt_name="gone", output_tokens=3, latency_s=1.5)
-    assert facts_of(kit, run, "ja") == "合計1.50秒 · –→3トークン"
+    assert facts_of(kit, run, "ja") == "合計1.50秒 · –→~3トークン"
     assert brief_of(make_run(finish_reason="length", latency_s=1.5), "en") == "1.50 s in all · – → 0 tokens · cut at the token limit"
     assert "内容フィルター" in facts_of(kit, make_run(finish_reason="content_filter"), "ja")
 

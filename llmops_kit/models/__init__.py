@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmops_kit.errors import InvalidValue, KitError, ModelNotReady, UnknownName
 from llmops_kit.models.catalogue import PACKAGE_FILE, ModelEntry, Provider, parse_entry, read_catalogue
 from llmops_kit.models.embedders import Embedders, refuse_embedder
+from llmops_kit.models.endpoints import Endpoints
 from llmops_kit.models.hub import TOKEN_ENV, find_snapshot, is_complete
 from llmops_kit.models.readiness import (
     Machine,
@@ -22,6 +23,7 @@ from llmops_kit.models.readiness import (
     check_versions,
     choose_number_format,
     count_parameters,
+    find_missing_adapter_file,
     measure_folder,
     measure_machine,
     not_ready,
@@ -31,12 +33,18 @@ from llmops_kit.models.workspace import append_entry, read_pins, write_pin
 from llmops_kit.settings import Settings, secret
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from langchain_core.language_models import BaseChatModel
 
     from llmops_kit.models.download import DownloadProgress, Report
     from llmops_kit.models.embedder import StarterEmbedder
+    from llmops_kit.models.requests import EngineLoad, QueuePlace, Score
     from llmops_kit.models.selftest import CheckResult
+    from llmops_kit.types import Message
+
+    PromptLike = str | Sequence[Message]
 
 __all__ = ["LoadedInfo", "ModelEntry", "ModelState", "Models"]
 
@@ -55,7 +63,7 @@ class Models:
         self._lock = threading.RLock()
         self._entries = self._read_entries()
         self._pins = read_pins(settings.workspace)
-        self._residents, self._embedders = Residents(settings), Embedders()
+        self._residents, self._embedders, self._endpoints = Residents(settings), Embedders(), Endpoints(settings)
         self._downloads: dict[str, DownloadProgress | None] = {}
 
     def entries(self, *, embedders: bool = False) -> tuple[ModelEntry, ...]:
@@ -77,24 +85,32 @@ class Models:
                 )
             return self._pinned(self._entries[id])
 
-    def add(self, id: str, *, provider: Provider, model: str | None = None, base_url: str | None = None, **fields: Any) -> ModelEntry:
+    def add(
+        self, id: str, *, provider: Provider | None = None, model: str | None = None, base_url: str | None = None, base: str | None = None, **fields: Any
+    ) -> ModelEntry:
         """Add a model to the workspace's `models.yaml` and give its entry. For the owner of the workspace only.
 
-        `model` defaults to `id`. Further fields are those of `ModelEntry`. Keys are never part of an entry: name the
-        environment variable in `api_key_env`.
+        `model` defaults to `id`. `base` is a model of the catalogue whose fields hold where none are given: with
+        `adapter`, the folder of a LoRA adapter, the two share the base's weights and answer in one batch. Further
+        fields are those of `ModelEntry`. Keys are never part of an entry: name the environment variable in `api_key_env`.
+
+            kit.models.add("our-style", base="starter-lm", adapter="adapters/our-style")
 
         Raises:
             InvalidValue: the id is taken, or a field does not serve.
         """
-        raw = {"id": id, "provider": provider, "model": model or id, "base_url": base_url, **fields}
-        raw = {name: value for name, value in raw.items() if value is not None}
+        inherited = {} if base is None else self.get(base).model_dump(mode="json", exclude_unset=True, exclude={"display_name", "notes"})
+        given = {"provider": provider, "model": model or (None if base else id), "base_url": base_url, **fields}
+        raw = {**inherited, "id": id, **{name: value for name, value in given.items() if value is not None}}
         if provider == "openai":
             raw.setdefault("prompt_style", "openai")
         entry = parse_entry(raw)
-        if entry.provider == "starter" or (entry.provider == "openai" and entry.base_url is None and entry.api_key_env is None):
+        if (entry.provider == "starter" and entry.adapter is None) or (entry.provider == "openai" and entry.base_url is None and entry.api_key_env is None):
             raise InvalidValue(name="provider, base_url", value=f"{provider}, {base_url}", allowed="huggingface; openai + base_url (or api_key_env)")
         if entry.is_local_folder:
             entry = entry.model_copy(update={"model": str(Path(entry.model).absolute())})
+        if entry.adapter is not None:
+            entry = entry.model_copy(update={"adapter": str(Path(entry.adapter).absolute())})
         with self._lock:
             if id in self._entries:
                 raise InvalidValue(
@@ -144,8 +160,10 @@ class Models:
         """Whether `model` can answer now, and if not, what is missing. `api_key` is a key the caller would bring."""
         return self._find_state(self.get(model), None, api_key=api_key)
 
-    def chat(self, model: str, *, api_key: str | None = None) -> BaseChatModel:
+    def chat(self, model: str, *, api_key: str | None = None, owner: str = "") -> BaseChatModel:
         """The chat model with the id `model`, loaded first where it runs here. `api_key` serves this object only and is kept nowhere else.
+
+        `owner` names the person who asks; where many wait for a model's server, turns are shared out evenly between owners.
 
         Raises:
             UnknownName: there is no such model.
@@ -156,17 +174,9 @@ class Models:
         entry = self.get(model)
         refuse_embedder(entry)
         if entry.provider != "openai":
-            return self._load(entry).chat
-        from pydantic import SecretStr
-
-        from llmops_kit.models.endpoint import EndpointChat
-
-        return EndpointChat(
-            entry=entry,
-            api_key=SecretStr(api_key) if api_key else None,
-            connect_timeout_s=self._settings.connect_timeout_s,
-            request_timeout_s=self._settings.request_timeout_s,
-        )
+            chat = self._load(entry).chat
+            return chat.for_owner(owner) if owner else chat
+        return self._endpoints.chat(entry, api_key=api_key, owner=owner)
 
     def embedder(self, id: str = "starter-embed") -> StarterEmbedder:
         """The embedder `id`, loaded once and shared by all threads. Raises `UnknownName`, `InvalidValue` (not an embedder), `ModelRefused`."""
@@ -176,13 +186,14 @@ class Models:
     def check(self, id: str = "", *, model: str = "", api_key: str | None = None) -> CheckResult:
         """Run the self-test of a model, named by `id` or `model`: files, tokenizer, weights; or, for an endpoint, address, key and name."""
         from llmops_kit.models import selftest
+        from llmops_kit.models.endpoint_check import check_endpoint
 
         entry = self.get(id or model)
         if entry.kind == "embedding":
             return selftest.check_embedder(entry, lambda: self.embedder(entry.id))
         if entry.provider == "openai":
             key = api_key or (secret(entry.api_key_env) if entry.api_key_env else None)
-            return selftest.check_endpoint(entry, self._settings, key)
+            return check_endpoint(entry, self._settings, key)
         try:
             return selftest.pass_local(entry, self._load(entry))
         except KitError as error:
@@ -233,8 +244,7 @@ class Models:
 
     def _load(self, entry: ModelEntry) -> Resident:
         def find_folder() -> tuple[Path, str | None]:
-            state = self._find_blocker(entry, measure_machine())
-            folder = self._find_folder(entry)
+            state, folder = self._make_room(entry), self._find_folder(entry)
             if state is not None or folder is None:
                 state = state or ModelState("needs_download", size_mb=entry.download_mb)
                 raise not_ready(entry, state)
@@ -243,14 +253,52 @@ class Models:
 
         return self._residents.get(entry, find_folder)
 
+    def _make_room(self, entry: ModelEntry) -> ModelState | None:
+        """What keeps the model from being loaded, after idle models were let go for it as far as that helps."""
+        needs_gb = entry.memory_gb(choose_number_format(entry, measure_machine()))
+        while True:
+            state = self._find_blocker(entry, measure_machine())
+            is_full = not self._residents.has_budget_for(needs_gb)
+            if not is_full and (state is None or state.status != "too_large"):
+                return state
+            if not self._residents.drop_idlest(besides=entry.id):
+                return state or ModelState("too_large", needs_gb=needs_gb, has_gb=self._settings.local_memory_gb)
+
+    def queue_place(self, model: str, owner: str) -> QueuePlace | None:
+        """Where the owner's next request stands in the line of a local model, with the expected wait; None where none of theirs waits."""
+        held = self._residents.held().get(model)
+        return held.engine.place_of(owner) if held is not None and held.engine is not None else None
+
+    def loads(self) -> dict[str, EngineLoad]:
+        """How busy each local model in memory is, by id. Adapters of one base share its engine and say the same."""
+        return {id: held.engine.load for id, held in self._residents.held().items() if held.engine is not None}
+
+    def score(self, model: str, pairs: Sequence[tuple[PromptLike, str]], *, owner: str = "") -> list[Score]:
+        """How likely a local model finds each continuation after its prompt: natural-log probabilities per token, in batches.
+
+        A prompt is a text, taken as it is, or a list of messages, put into the model's prompt format.
+
+            kit.models.score("starter-lm", [("空は", "青い。"), ("空は", "甘い。")])
+
+        Raises: as `chat`; `InvalidValue` where the model does not run here or a side is empty; `PromptTooLong`.
+        """
+        from llmops_kit.models.requests import ScoreRequest
+
+        resident = self._load(self.get(model))
+        if resident.engine is None:
+            raise InvalidValue(name="model", value=model, allowed="starter-lm, huggingface")
+        engine = resident.engine
+        encoded = [(engine.encode(prompt) if isinstance(prompt, str) else engine.render(prompt), engine.encode(text)) for prompt, text in pairs]
+        return engine.score([ScoreRequest(prompt_ids=tuple(prompt), continuation_ids=tuple(text)) for prompt, text in encoded], owner=owner)
+
     def _find_state(self, entry: ModelEntry, machine: Machine | None, *, api_key: str | None = None) -> ModelState:
         if entry.provider == "openai":
             env = entry.api_key_env
             return ModelState("ready") if api_key or env is None or secret(env) else ModelState("needs_key", env=env)
         if entry.id in self._residents.held():
             return ModelState("ready")
-        if self._residents.is_loading(entry.id):
-            return ModelState("loading")
+        if (share := self._residents.loading_share(entry.id)) is not None:
+            return ModelState("loading", share=share)
         if entry.id in self._downloads:
             done = self._downloads.get(entry.id)
             size_mb = done.total_mb if done else entry.download_mb
@@ -263,6 +311,8 @@ class Models:
         """What keeps a local model from being loaded, or None."""
         if (refused := check_versions(entry) or self._check_trust(entry)) is not None:
             return refused
+        if entry.adapter is not None and (missing := find_missing_adapter_file(Path(entry.adapter))) is not None:
+            return ModelState("refused", reason={"en": f"{missing} is missing", "ja": f"{missing}がありません"})
         folder = self._find_folder(entry)
         if (entry.provider == "starter" or entry.is_local_folder) and folder is None:
             return ModelState("refused", reason={"en": f"there is no complete model in {entry.model}", "ja": f"{entry.model}に完全なモデルがありません"})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from llmops_kit.errors import CatalogueError, InvalidValue, KitError
 
@@ -20,6 +20,7 @@ PromptStyle = Literal["plain", "rinna_nl", "rinna_lf", "alpaca_ja", "calm2", "ll
 TokenizerLoader = Literal["auto", "spm_backend", "tokenizers_unigram"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
+OPENAI_URL = "https://api.openai.com/v1"
 PACKAGE_FILE = Path(__file__).with_name("catalogue.yaml")
 BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2, "float16": 2}
 _RUNTIME_GB = 0.5
@@ -27,6 +28,18 @@ _WORKING_FACTOR = 1.1
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYAML was built with it, is ten times faster
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _LANGUAGES = " ‖ "  # between the English and the Japanese half of a validator's message
+
+
+def _check_address(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError(f"an http:// or https:// address with a host{_LANGUAGES}http://かhttps://で始まるアドレス")
+    if url.username or url.password:
+        raise ValueError(f"an address without a user name or password{_LANGUAGES}ユーザー名やパスワードを含まないアドレス")
+    return value.rstrip("/")
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
 
 
 class ModelEntry(BaseModel):
@@ -66,26 +79,26 @@ class ModelEntry(BaseModel):
     size_mb: float | None = Field(None, gt=0, description="download, in megabytes; default: from the parameters")
     min_memory_gb: float | None = Field(None, gt=0, description="memory needed, in gigabytes; default: from the parameters")
     default_params: Mapping[str, float | int] = Field(default_factory=dict)
-    base_url: str | None = None
+    base_url: Address | None = None
+    replicas: tuple[Address, ...] = Field((), description="further servers, besides base_url, that answer for the same model with the same key")
     api_key_env: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9_]*$", description="environment variable that holds the key")
     price_in_per_mtok: float | None = Field(None, ge=0, description="US dollars per million prompt tokens")
     price_out_per_mtok: float | None = Field(None, ge=0, description="US dollars per million answer tokens")
     price_date: date | None = None
     trust_remote_code: bool = False
+    adapter: str | None = Field(None, min_length=1, description="folder of a LoRA adapter (safetensors) that goes on the model")
     requires_transformers: str | None = Field(None, description="version rule such as <5")
     notes: Mapping[str, str] = Field(default_factory=dict)
 
-    @field_validator("base_url")
+    @field_validator("replicas")
     @classmethod
-    def _check_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        url = urlsplit(value)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"an http:// or https:// address with a host{_LANGUAGES}http://かhttps://で始まるアドレス")
-        if url.username or url.password:
-            raise ValueError(f"an address without a user name or password{_LANGUAGES}ユーザー名やパスワードを含まないアドレス")
-        return value.rstrip("/")
+    def _check_replicas(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        first = info.data.get("base_url")
+        if value and "base_url" in info.data and (first is None or info.data.get("provider") != "openai"):
+            raise ValueError(f"further addresses of an openai entry that has a base_url{_LANGUAGES}base_urlのあるopenaiエントリの追加アドレス")
+        if len({address.lower() for address in (*value, first or "")}) <= len(value):
+            raise ValueError(f"each address once, base_url included{_LANGUAGES}base_urlも含めて重複のないアドレス")
+        return value
 
     @field_validator("default_params")
     @classmethod
@@ -103,6 +116,12 @@ class ModelEntry(BaseModel):
         return value
 
     @model_validator(mode="after")
+    def _check_adapter(self) -> ModelEntry:
+        if self.adapter is not None and self.provider == "openai":
+            raise ValueError(f"no adapter with a server: name the adapter the server knows as model{_LANGUAGES}サーバーの場合、adapterは使えません")
+        return self
+
+    @model_validator(mode="after")
     def _check_prices(self) -> ModelEntry:
         if (self.price_in_per_mtok is None) != (self.price_out_per_mtok is None):
             both = "price_in_per_mtok, price_out_per_mtok"
@@ -116,6 +135,11 @@ class ModelEntry(BaseModel):
     def note(self, language: str = "en") -> str:
         """The note in `language`, or nothing."""
         return self.notes.get("ja" if language.startswith("ja") else "en", "")
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The servers that answer for an endpoint: `base_url` (default: OpenAI's own), then its replicas."""
+        return (self.base_url or OPENAI_URL, *self.replicas)
 
     @property
     def is_local_folder(self) -> bool:
@@ -154,9 +178,9 @@ def parse_entry(raw: Mapping[str, Any], *, file: Path | None = None, position: i
         first = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "entry"
         entry = str(raw.get("id") or f"#{position}")
-        value: object = raw.get(str(first["loc"][0])) if first["loc"] else raw.get("id")
-        if first["type"] == "extra_forbidden":
-            value = "…"  # it may be a key somebody put in the wrong place
+        value = _find_value(raw, first["loc"] or ("id",))
+        if first["type"] == "extra_forbidden" or re.search("//[^/]*@", str(value)):
+            value = "…"  # it may be a key somebody put in the wrong place, or an address with a password
         raise _field_error(file, entry, field, value=value, problem=_problem(first)) from None
 
 
@@ -197,6 +221,16 @@ def _check_unique(entries: Iterable[ModelEntry], file: Path) -> None:
         if entry.id in seen:
             raise _field_error(file, entry.id, "id", value=entry.id, problem=("an id that appears once", "一度だけ現れるid"))
         seen.add(entry.id)
+
+
+def _find_value(raw: object, place: Sequence[int | str]) -> object:
+    """What stands at `place`, as far in as it can be followed."""
+    for part in place:
+        if isinstance(raw, Mapping):
+            raw = raw.get(part)
+        elif isinstance(raw, list | tuple) and isinstance(part, int) and part < len(raw):
+            raw = raw[part]
+    return raw
 
 
 def _problem(error: Mapping[str, Any]) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import Field
 
 from llmops_kit.errors import InvalidValue
 from llmops_kit.models.catalogue import ModelEntry
@@ -23,6 +24,10 @@ _ROLES: Mapping[str, Role] = {"human": "user", "user": "user", "ai": "assistant"
 
 class StreamedChat(BaseChatModel):
     """A LangChain chat model that always streams: it gives its answer in pieces, and a whole answer is their sum."""
+
+    def for_owner(self, owner: str) -> StreamedChat:
+        """The same model, asked in the name of a person, where that makes a difference."""
+        return self
 
     @abstractmethod
     def _answer(self, messages: list[BaseMessage], stop: Sequence[str] | None, values: dict[str, Any]) -> Iterator[ChatGenerationChunk]:
@@ -52,9 +57,11 @@ class KitChat(StreamedChat):
 
     Every parameter can be set three times; the nearest word counts: the call (`stream(…, temperature=0)`), this object
     (`temperature=`), the entry (`default_params`). Ranges are those of `parameters.RULES`; `stop` adds up.
+    `owner` names the person who asks: where many wait for a model, turns are shared out evenly between owners.
     """
 
     entry: ModelEntry
+    owner: str = Field(default="", exclude=True, repr=False)
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -62,6 +69,10 @@ class KitChat(StreamedChat):
     max_tokens: int | None = None
     seed: int | None = None
     stop: Sequence[str] | None = None
+
+    def for_owner(self, owner: str) -> StreamedChat:
+        """The same model, asked in the name of a person."""
+        return self.model_copy(update={"owner": owner})
 
     @property
     def model_name(self) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import openai
 
 from llmops_kit.errors import EndpointError, KitError
+from llmops_kit.models.endpoint_retry import PATIENCE_S, find_causes, read_wait_s
 from llmops_kit.models.endpoint_wire import Stalled
 
 _log = logging.getLogger(__name__)
@@ -20,7 +20,10 @@ _UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, Recu
 
 @dataclass(frozen=True)
 class Server:
-    """The server as an error names it; `key` is there to be kept out of what is said. Times are seconds."""
+    """The server as an error names it; `key` is there to be kept out of what is said. Times are seconds.
+
+    `tries` is how often the request was sent before it was given up.
+    """
 
     model: str
     remote_name: str
@@ -28,9 +31,12 @@ class Server:
     key: str
     connect_timeout_s: float
     request_timeout_s: float
+    tries: int = 1
 
     def fault(self, english: str, japanese: str) -> EndpointError:
         """The error with this reason."""
+        if self.tries > 1:
+            english, japanese = f"{english} ({self.tries} tries)", f"{japanese}（{self.tries}回試行）"
         return EndpointError(model=self.model, reason_en=english, reason_ja=japanese)
 
 
@@ -68,6 +74,11 @@ def _explain_status(error: openai.APIStatusError, server: Server) -> EndpointErr
             f"it knows no model “{server.remote_name}” at {server.address} (status 404){quote_en}",
             f"{server.address}にモデル「{server.remote_name}」がありません（ステータス404）{quote_ja}",
         )
+    if status in (429, 503) and (wait_s := read_wait_s(error.response.headers)) > PATIENCE_S:
+        return server.fault(
+            f"it is busy (status {status}) and asks to come back in {wait_s:.0f} s",
+            f"混み合っています（ステータス{status}）。{wait_s:.0f}秒後に再試行するよう求めています",
+        )
     if status == 429:
         return server.fault(f"it is busy or the quota is used up (status 429){quote_en}", f"混雑しているか、利用枠を使い切りました（ステータス429）{quote_ja}")
     if 300 <= status < 400:
@@ -81,7 +92,7 @@ def _explain_status(error: openai.APIStatusError, server: Server) -> EndpointErr
 
 
 def _explain_timeout(error: BaseException, server: Server) -> EndpointError:
-    if any(type(cause).__name__ == "ConnectTimeout" for cause in _causes(error)):
+    if any(type(cause).__name__ == "ConnectTimeout" for cause in find_causes(error)):
         return server.fault(
             f"{server.address} could not be reached within {server.connect_timeout_s:g} s",
             f"{server.address}に{server.connect_timeout_s:g}秒以内に接続できませんでした",
@@ -90,7 +101,7 @@ def _explain_timeout(error: BaseException, server: Server) -> EndpointError:
 
 
 def _explain_connection(error: BaseException, server: Server) -> EndpointError:
-    causes = tuple(_causes(error))
+    causes = tuple(find_causes(error))
     names = {type(cause).__name__ for cause in causes}
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return server.fault(f"the host name in {server.address} is not known", f"{server.address}のホスト名が見つかりません")
@@ -101,16 +112,6 @@ def _explain_connection(error: BaseException, server: Server) -> EndpointError:
     if names & {"RemoteProtocolError", "ReadError"}:
         return server.fault("it broke off before the answer was complete", "回答の途中で接続が切れました")
     return server.fault(f"the connection to {server.address} failed", f"{server.address}への接続に失敗しました")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, what caused it, and so on."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__
 
 
 def _quote(error: openai.APIError, server: Server) -> tuple[str, str]:

@@ -2,25 +2,28 @@
 
 The read time-out of an HTTP client starts anew with every byte, so a server that drips one byte a second holds its
 caller for ever, and looking up a name has no time-out at all. So an answer is read in a thread of its own, and whoever
-waits for it waits at most the time given, whatever the server does.
+waits for it waits at most the time given, whatever the server does; and every half second they may leave.
 """
 
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx2
 
 from llmops_kit.errors import EndpointError
+from llmops_kit.models.endpoint_replicas import PULSE_S
 
 LARGEST_ANSWER_BYTES = 64 * 2**20  # an answer of 128 000 tokens is about 40 MB, as each token is wrapped in JSON
 LARGEST_EVENT_BYTES = 2**20
-_PATIENCE_S = 5.0  # a server that asks to come back later than this is not waited for
+_CONNECTED = ("connection.connect_tcp.complete", "connection.start_tls.complete")  # the HTTP client's names of these moments
 
 _T = TypeVar("_T")
 
@@ -30,26 +33,34 @@ class Stalled(Exception):
 
 
 class Wire:
-    """The HTTP client of one endpoint. Safe to share between threads; `model` is the catalogue id named in errors."""
+    """The HTTP client of one endpoint. Safe to share between threads; `model` is the catalogue id named in errors.
 
-    def __init__(self, *, model: str, connect_timeout_s: float, request_timeout_s: float) -> None:
+    Times are seconds. `tls` is how to trust servers, which takes 25 ms to read: many wires may share one. `streams`
+    False takes answers that are no stream.
+    """
+
+    def __init__(self, *, model: str, connect_timeout_s: float, request_timeout_s: float, tls: ssl.SSLContext | None = None, streams: bool = True) -> None:
         self._model = model
         self._limit_s = connect_timeout_s + request_timeout_s
-        self._open: dict[int, httpx2.Response] = {}  # by the thread that reads it
+        self._streams = streams
+        self._open: dict[int, tuple[Any, httpx2.Response | None]] = {}  # connection and what it brings, by the thread that reads it
         self.client = httpx2.Client(
+            verify=True if tls is None else tls,
             timeout=httpx2.Timeout(request_timeout_s, connect=connect_timeout_s),
             follow_redirects=False,  # a redirect would carry the conversation to a server nobody chose
-            event_hooks={"response": [self._check]},
+            event_hooks={"request": [self._follow], "response": [self._check]},
         )
 
-    def watch(self, source: Iterator[_T]) -> Iterator[_T]:
-        """The items of `source`, read in a thread of its own; closing this iterator hangs up.
+    def watch(self, source: Iterator[_T], *, on_end: Callable[[], object] | None = None) -> Generator[_T | None, None, None]:
+        """The items of `source`, read in a thread of its own, and None every half second without one; closing this iterator hangs up.
+
+        `on_end` is called when all was read, however slowly the items are taken from here.
 
         Raises:
             Stalled: no item came within the time to connect and to answer.
-            EndpointError: the server sent too much, asked to come back later, or did not send a stream.
+            EndpointError: the server sent too much, or did not send a stream.
         """
-        reader = _Reader(source)
+        reader = _Reader(source, on_end)
         try:
             yield from reader.items(self._limit_s)
         finally:
@@ -57,25 +68,26 @@ class Wire:
 
     def _hang_up(self, thread_id: int) -> None:
         """Shut the connection a thread is reading from, which wakes it at once."""
-        response = self._open.pop(thread_id, None)
-        network = response.extensions.get("network_stream") if response is not None and not response.is_closed else None
-        wire = network.get_extra_info("socket") if network is not None else None
+        network, response = self._open.pop(thread_id, (None, None))
+        is_over = response is not None and response.is_closed  # the connection may serve somebody else by now
+        wire = network.get_extra_info("socket") if network is not None and not is_over else None
         if wire is not None:
             with suppress(OSError, ValueError):  # it was closed in the meantime
                 wire.shutdown(socket.SHUT_RDWR)
 
+    def _follow(self, request: httpx2.Request) -> None:
+        self._open.pop(threading.get_ident(), None)
+        request.extensions["trace"] = self._note_connection
+
+    def _note_connection(self, moment: str, facts: Mapping[str, Any]) -> None:
+        if moment in _CONNECTED:  # so that a server that sends not even headers can be hung up on
+            self._open[threading.get_ident()] = (facts["return_value"], None)
+
     def _check(self, response: httpx2.Response) -> None:
-        self._open[threading.get_ident()] = response
+        self._open[threading.get_ident()] = (response.extensions.get("network_stream"), response)
         response.stream = _Measured(response.stream, model=self._model)
-        wait_s = _read_seconds(response.headers.get("retry-after"))
-        if response.status_code in (429, 503) and wait_s > _PATIENCE_S:
-            raise EndpointError(
-                model=self._model,
-                reason_en=f"it is busy (status {response.status_code}) and asks to come back in {wait_s:.0f} s",
-                reason_ja=f"混み合っています（ステータス{response.status_code}）。{wait_s:.0f}秒後に再試行するよう求めています",
-            )
         kind = response.headers.get("content-type", "").partition(";")[0].strip() or "nothing"
-        if response.is_success and kind != "text/event-stream":
+        if self._streams and response.is_success and kind != "text/event-stream":
             raise EndpointError(
                 model=self._model,
                 reason_en=f"it sent {kind} where a stream of answers (text/event-stream) was expected; is its address complete, with /v1?",
@@ -86,22 +98,29 @@ class Wire:
 class _Reader(Generic[_T]):
     """Reads an iterator in a daemon thread, so that a wait on it can end."""
 
-    def __init__(self, source: Iterator[_T]) -> None:
+    def __init__(self, source: Iterator[_T], on_end: Callable[[], object] | None) -> None:
         self._source = source
+        self._on_end = on_end
         self._arrived: SimpleQueue[tuple[_T | None, BaseException | None]] = SimpleQueue()
         self._abandoned = threading.Event()
         self._ended = False
         self._thread = threading.Thread(target=self._read, name="endpoint-reader", daemon=True)
         self._thread.start()
 
-    def items(self, limit_s: float) -> Iterator[_T]:
+    def items(self, limit_s: float) -> Iterator[_T | None]:
+        deadline = time.monotonic() + limit_s
         while True:
+            left_s = deadline - time.monotonic()
             try:
-                item, end = self._arrived.get(timeout=limit_s)
+                item, end = self._arrived.get(timeout=max(0.0, min(left_s, PULSE_S)))
             except Empty:
-                raise Stalled from None
+                if left_s <= PULSE_S:
+                    raise Stalled from None
+                yield None
+                continue
             if end is None:
-                yield item  # type: ignore[misc]  # an end is the only entry without an item
+                yield item
+                deadline = time.monotonic() + limit_s
                 continue
             self._ended = True
             if not isinstance(end, StopIteration):
@@ -120,6 +139,8 @@ class _Reader(Generic[_T]):
                     break
                 self._arrived.put((item, None))
             end: BaseException = StopIteration()
+            if self._on_end is not None:
+                self._on_end()
         except BaseException as error:  # noqa: BLE001 - not swallowed: raised again in the thread that waits
             end = error
         close = getattr(self._source, "close", None)
@@ -154,11 +175,3 @@ class _Measured(httpx2.SyncByteStream):
 
     def close(self) -> None:
         self._stream.close()
-
-
-def _read_seconds(header: str | None) -> float:
-    """The seconds of a Retry-After header; 0 where it is missing or is a date."""
-    try:
-        return float(header or 0)
-    except ValueError:
-        return 0.0

@@ -1,57 +1,28 @@
-"""The local engine: token ids in, text pieces out, one request at a time per caller.
+"""The local engine: one per loaded base model. Token ids in, text pieces out, for any number of people at once.
 
-`Engine` is the seam: whatever batches many requests on one model later stands behind the same protocol.
+`Engine` is the seam that chat models stand on. `LocalEngine` keeps a running batch that requests join and leave between
+two tokens (`scheduler.py` decides, `batch.py` computes), so forty answers take little longer than a few.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from llmops_kit.errors import InvalidValue, ModelRefused, PromptTooLong
+from llmops_kit.errors import InvalidValue, PromptTooLong
 from llmops_kit.models.control_tokens import find_control_tokens
-from llmops_kit.models.decoding import Detokenizer, TextFilter
+from llmops_kit.models.requests import Delta, EngineLoad, GenerationRequest, QueuePlace, Score, ScoreRequest
+from llmops_kit.models.scheduler import EngineLimits, Scheduler, Task
+from llmops_kit.models.token_stream import TokenStream
 from llmops_kit.types import Message
 
 if TYPE_CHECKING:
-    import torch
-
+    from llmops_kit.models.catalogue import ModelEntry
     from llmops_kit.models.loading import LoadedModel
 
-_GREEDY_BELOW = 1e-5  # a temperature this low is greedy decoding; dividing by it would overflow
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationRequest:
-    """One answer wanted: the rendered prompt as token ids, and how to sample.
-
-    `temperature` 0 is greedy decoding; `top_k` 0 and `top_p` 1 leave every token in; `seed` None draws one.
-    `shrink` lets the answer be shorter than `max_tokens` where the context leaves less room.
-    """
-
-    prompt_ids: tuple[int, ...]
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    repetition_penalty: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    shrink: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """One step of an answer: the text it made visible, which is empty while a character is unfinished.
-
-    The last one carries a `finish_reason`; `output_tokens` counts the tokens so far, the ending token included.
-    """
-
-    text: str
-    output_tokens: int
-    finish_reason: Literal["stop", "length"] | None = None
+__all__ = ["Delta", "Engine", "EngineLimits", "GenerationRequest", "LocalEngine", "Score", "ScoreRequest"]
 
 
 @runtime_checkable
@@ -72,27 +43,36 @@ class Engine(Protocol):
         ...
 
     def stream(self, request: GenerationRequest) -> Iterator[Delta]:
-        """Answer, one `Delta` per token. Closing the iterator ends the work before the next token.
+        """Answer, one `Delta` per token. Closing the iterator frees its place at the next token.
 
-        Raises:
-            PromptTooLong: at once, before any work, where prompt and answer do not fit the context.
-            InvalidValue: at once, where the prompt has no tokens.
+        Raises, at once and before any work:
+            PromptTooLong: prompt and answer do not fit the context, or the memory for it.
+            InvalidValue: the prompt has no tokens.
+            Busy: too many requests wait already.
+        While answering:
+            TimedOut: the answer took longer than its limit, waiting included.
             ModelRefused: the weights compute no finite numbers.
+            EngineStopped: the engine broke down and was started again.
         """
+        ...
+
+    def score(self, requests: Sequence[ScoreRequest], *, owner: str = "") -> list[Score]:
+        """How likely each continuation is after its prompt. Raises as `stream` does."""
         ...
 
 
 class LocalEngine:
-    """Decodes each request in the thread that reads it, with an attention cache of its own.
+    """Answers with one loaded model. Its thread lives while there is work, and comes back when there is some again."""
 
-    Requests share nothing but the weights, so they run side by side without disturbing each other's random numbers.
-    """
-
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, limits: EngineLimits | None = None, *, shared: LocalEngine | None = None, adapter: str | None = None) -> None:
         self._loaded = loaded
-        self._stop_ids = _find_stop_ids(loaded.model, loaded.tokenizer)
+        self._scheduler: Scheduler = shared._scheduler if shared is not None else Scheduler(loaded, limits or EngineLimits())
+        self._adapter = adapter
         self._special_ids = find_control_tokens(loaded.tokenizer)
-        self._extra = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(loaded.model.forward).parameters else {}
+
+    def for_entry(self, entry: ModelEntry, *, adapter: str | None = None) -> LocalEngine:
+        """The same engine as another catalogue entry of the same base sees it: with that entry's prompt style, and its adapter on every request."""
+        return LocalEngine(replace(self._loaded, entry=entry), shared=self, adapter=adapter)
 
     @property
     def revision(self) -> str | None:
@@ -105,6 +85,15 @@ class LocalEngine:
         own = getattr(self._loaded.model.config, "max_position_embeddings", None)
         return min(self._loaded.entry.context_tokens, own) if isinstance(own, int) and own > 0 else self._loaded.entry.context_tokens
 
+    @property
+    def load(self) -> EngineLoad:
+        """How busy it is."""
+        return self._scheduler.load
+
+    def place_of(self, owner: str) -> QueuePlace | None:
+        """Where the owner's first waiting request stands, or None where none of theirs waits."""
+        return self._scheduler.place_of(owner)
+
     def render(self, messages: Sequence[Message]) -> list[int]:
         """The token ids of a conversation in the model's prompt format."""
         return list(self._loaded.render(messages))
@@ -113,128 +102,51 @@ class LocalEngine:
         """The token ids of a bare text, without any the tokenizer would add."""
         return list(self._loaded.tokenizer.encode(text, add_special_tokens=False))
 
-    def stream(self, request: GenerationRequest) -> Iterator[Delta]:
-        """Answer, one `Delta` per token. Closing the iterator ends the work before the next token.
+    def stream(self, request: GenerationRequest) -> TokenStream:
+        """Answer, one `Delta` per token; see `Engine.stream`. The stream also tells its place in the queue."""
+        stops = frozenset(self._special_ids[stop] for stop in request.stop if stop in self._special_ids)
+        if self._adapter is not None and request.adapter is None:
+            request = replace(request, adapter=self._adapter)
+        task = Task(request, max_tokens=self._fit(request), stop_ids=stops)
+        self._scheduler.submit(task)
+        return TokenStream(self._scheduler, task, self._loaded)
+
+    def score(self, requests: Sequence[ScoreRequest], *, owner: str = "") -> list[Score]:
+        """Natural-log probabilities of continuations, in batches between the tokens of whatever else runs; see `Engine.score`."""
+        for one in requests:
+            if not one.prompt_ids or not one.continuation_ids:
+                raise InvalidValue(name="prompt_ids, continuation_ids", value="[]", allowed="≥ 1 token")
+            self._refuse_longer(len(one.prompt_ids), len(one.continuation_ids), self.context_tokens)
+        if self._adapter is not None:
+            requests = [replace(one, adapter=one.adapter or self._adapter) for one in requests]
+        return self._scheduler.score(requests, owner=owner)
+
+    def load_adapter(self, name: str, folder: Path) -> None:
+        """Put a LoRA adapter on the model, between two tokens of whatever runs.
 
         Raises:
-            PromptTooLong: at once, before any work, where prompt and answer do not fit the context.
-            InvalidValue: at once, where the prompt has no tokens.
-            ModelRefused: the weights compute no finite numbers.
+            ModelRefused: it does not fit this model or its files are damaged.
         """
-        return self._decode(request, max_tokens=self._fit(request))
+        self._scheduler.load_adapter(name, folder)
+
+    def drop_adapter(self, name: str) -> None:
+        """Take an adapter off the model; answers under way with it finish first."""
+        self._scheduler.drop_adapter(name)
+
+    def retire(self) -> None:
+        """Let the thread end, and the weights with it, as soon as nothing is under way."""
+        self._scheduler.retire()
 
     def _fit(self, request: GenerationRequest) -> int:
         """The tokens the answer may have."""
         if not request.prompt_ids:
             raise InvalidValue(en="The prompt is empty. Write something first.", ja="プロンプトが空です。何か入力してください。", name="messages", value="")
-        room = self.context_tokens - len(request.prompt_ids)
-        if room >= request.max_tokens:
-            return request.max_tokens
-        if request.shrink and room > 0:
-            return room
-        raise PromptTooLong(
-            model=self._loaded.entry.id,
-            prompt_tokens=len(request.prompt_ids),
-            max_tokens=request.max_tokens,
-            context_tokens=self.context_tokens,
-        )
+        limit = min(self.context_tokens, self._scheduler.most_tokens)
+        room = limit - len(request.prompt_ids)
+        if room < request.max_tokens and not (request.shrink and room > 0):
+            self._refuse_longer(len(request.prompt_ids), request.max_tokens, limit)
+        return min(request.max_tokens, room)
 
-    def _decode(self, request: GenerationRequest, *, max_tokens: int) -> Iterator[Delta]:
-        entry = self._loaded.entry
-        sampler = Sampler(request)
-        characters = Detokenizer(self._loaded.tokenizer)
-        shown = TextFilter(request.stop, newline_token=entry.newline_token, strip_leading_newline=entry.strip_leading_newline)
-        stop_ids = self._stop_ids | {self._special_ids[stop] for stop in request.stop if stop in self._special_ids}
-        unread: Sequence[int] = request.prompt_ids
-        cache: Any = None
-        for count in range(1, max_tokens + 1):
-            logits, cache = self._step(unread, cache)
-            token = sampler.pick(logits)
-            if token in stop_ids:
-                yield Delta(shown.finish(), count, "stop")
-                return
-            text = shown.push(characters.push(token))
-            if shown.stopped:
-                yield Delta(text, count, "stop")
-                return
-            if count == max_tokens:
-                yield Delta(text + shown.finish(), count, "length")
-                return
-            yield Delta(text, count)
-            unread = (token,)
-
-    def _step(self, unread: Sequence[int], cache: Any) -> tuple[torch.Tensor, Any]:
-        """Read `unread` after what `cache` holds: the logits of the next token, in float32 on the CPU, and the cache."""
-        import torch
-
-        with torch.inference_mode():  # never across a yield: the mode belongs to the thread, not to this generator
-            ids = torch.tensor([list(unread)], device=self._loaded.device)
-            output = self._loaded.model(input_ids=ids, past_key_values=cache, use_cache=True, **self._extra)
-            logits = output.logits[0, -1].float().cpu()
-        if not torch.isfinite(logits.max()):
-            raise ModelRefused(
-                en=f"The model “{self._loaded.entry.id}” was refused: its weights give numbers that are not finite (NaN). Load or train it again.",
-                ja=f"モデル「{self._loaded.entry.id}」は使えません：重みの計算結果が有限の数になりません（NaN）。読み込みまたは学習をやり直してください。",
-                model=self._loaded.entry.id,
-                reason="not finite",
-            )
-        return logits, output.past_key_values
-
-
-class Sampler:
-    """Picks one token after the other as the request asks, with random numbers of its own.
-
-    In the order transformers uses: repetition penalty over prompt and answer (Keskar et al. 2019, CTRL), temperature,
-    top-k, then the nucleus top-p (Holtzman et al. 2020).
-    """
-
-    def __init__(self, request: GenerationRequest) -> None:
-        import torch
-
-        self._request = request
-        self._seen = torch.tensor(sorted(set(request.prompt_ids)), dtype=torch.long)
-        self._random = torch.Generator()
-        if request.seed is None:
-            self._random.seed()
-        else:
-            self._random.manual_seed(request.seed)
-
-    def pick(self, logits: torch.Tensor) -> int:
-        """The next token, given the logits of the whole vocabulary."""
-        import torch
-
-        request = self._request
-        if request.repetition_penalty != 1.0:
-            logits = logits.clone()
-            seen = logits[self._seen]
-            logits[self._seen] = torch.where(seen < 0, seen * request.repetition_penalty, seen / request.repetition_penalty)
-        token = int(logits.argmax()) if request.temperature < _GREEDY_BELOW else self._draw(logits)
-        if request.repetition_penalty != 1.0 and not bool((self._seen == token).any()):
-            self._seen = torch.cat([self._seen, torch.tensor([token])])
-        return token
-
-    def _draw(self, logits: torch.Tensor) -> int:
-        import torch
-
-        request = self._request
-        scaled = (logits - logits.max()) / request.temperature
-        candidates: torch.Tensor | None = None
-        if request.top_k:
-            scaled, candidates = scaled.topk(min(request.top_k, scaled.numel()))
-        if request.top_p < 1.0:
-            scaled, order = scaled.sort(descending=True)
-            candidates = order if candidates is None else candidates[order]
-            before = scaled.softmax(-1).cumsum(-1).roll(1)
-            before[0] = 0.0
-            scaled = scaled.masked_fill(before >= request.top_p, -torch.inf)
-        place = int(torch.multinomial(scaled.softmax(-1), 1, generator=self._random))
-        return place if candidates is None else int(candidates[place])
-
-
-def _find_stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The ids at which an answer ends, from the tokenizer and from the generation settings kept with the weights."""
-    ids = {tokenizer.eos_token_id}
-    for config in (getattr(model, "generation_config", None), getattr(model, "config", None)):
-        end = getattr(config, "eos_token_id", None)
-        ids |= set(end) if isinstance(end, list | tuple) else {end}
-    return frozenset(number for number in ids if number is not None)
+    def _refuse_longer(self, prompt_tokens: int, answer_tokens: int, limit: int) -> None:
+        if prompt_tokens + answer_tokens > limit:
+            raise PromptTooLong(model=self._loaded.entry.id, prompt_tokens=prompt_tokens, max_tokens=answer_tokens, context_tokens=limit)

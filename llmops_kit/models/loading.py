@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from llmops_kit.errors import KitError, ModelRefused
 from llmops_kit.models.catalogue import ModelEntry
 from llmops_kit.models.chat_template import apply_template
 from llmops_kit.models.control_tokens import encode_parts, find_control_tokens, mark_messages
+from llmops_kit.models.loading_progress import watch_tensors
 from llmops_kit.models.prompt_style import merge_system, render_prompt
 from llmops_kit.models.readiness import has_fast_bfloat16
 from llmops_kit.models.tokenizer import compare_tokenizer, load_tokenizer, refuse_differences
@@ -74,10 +75,13 @@ class LoadedModel:
         return apply_template(self.entry, self.tokenizer, turns)
 
 
-def load_model(entry: ModelEntry, folder: Path, settings: Settings, *, revision: str | None = None) -> LoadedModel:
+def load_model(
+    entry: ModelEntry, folder: Path, settings: Settings, *, revision: str | None = None, progress: Callable[[float], None] | None = None
+) -> LoadedModel:
     """Load the model in `folder` and check it: files, tokenizer, shapes, finite weights.
 
-    `revision` is the commit the folder holds; without it the files' own fingerprint stands for it.
+    `revision` is the commit the folder holds; without it the files' own fingerprint stands for it. `progress` is told
+    the share of the tensors read, from 0 to 1.
 
     Raises:
         ModelRefused: a checksum, the tokenizer self-test or the weights are wrong, there are no safetensors, or the model
@@ -90,7 +94,8 @@ def load_model(entry: ModelEntry, folder: Path, settings: Settings, *, revision:
     refuse_differences(entry, compare_tokenizer(tokenizer, entry, folder))
     device = choose_device()
     dtype = choose_dtype(entry, device)
-    model = _read_weights(entry, folder, settings, dtype=dtype)
+    with watch_tensors(progress):
+        model = _read_weights(entry, folder, settings, dtype=dtype)
     _check_finite(entry, model)
     model = model.to(device).eval()  # type: ignore[arg-type, unused-ignore]
     size_mb = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()) / 1e6

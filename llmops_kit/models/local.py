@@ -63,5 +63,6 @@ class LocalChat(KitChat):
             repetition_penalty=parameters.get("repetition_penalty", 1.0),
             seed=int(parameters["seed"]) if "seed" in parameters else None,
             stop=stops,
+            owner=self.owner,
             shrink=asked is None,
         )

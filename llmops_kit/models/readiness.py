@@ -25,6 +25,8 @@ _LONGEST_HEADER_BYTES = 100_000_000
 class ModelState:
     """The state of one model. Sizes are megabytes, memory gigabytes (10⁹ bytes); only the facts of its `status` are set.
 
+    `share` is how much of a model that is being loaded is in memory already, from 0 to 1.
+
     `reason` holds a sentence per language where the status alone does not say enough.
     """
 
@@ -32,6 +34,7 @@ class ModelState:
     size_mb: float | None = None
     done_mb: float | None = None
     seconds_left: float | None = None
+    share: float | None = None
     env: str | None = None
     needs_gb: float | None = None
     has_gb: float | None = None
@@ -49,6 +52,7 @@ class ModelState:
             size=format_size(self.size_mb, language),
             done=format_size(self.done_mb, language),
             left=_format_left(self.seconds_left, language),
+            share=f"{self.share or 0:.0%}",
             env=self.env,
             needs=f"{self.needs_gb or 0:.1f}",
             has=f"{self.has_gb or 0:.1f}",
@@ -63,7 +67,7 @@ _SENTENCES = {
     "downloading": {"en": "Downloading {done} of {size}{left}", "ja": "ダウンロード中 {done}／{size}{left}"},
     "needs_key": {"en": "Needs a key ({env})", "ja": "キーが必要です（{env}）"},
     "too_large": {"en": "Too large for this machine (needs {needs} GB, has {has} GB)", "ja": "このマシンには大きすぎます（必要{needs} GB、空き{has} GB）"},
-    "loading": {"en": "Loading into memory", "ja": "メモリーに読み込み中です"},
+    "loading": {"en": "Loading into memory ({share})", "ja": "メモリーに読み込み中です（{share}）"},
     "refused": {"en": "Refused", "ja": "使えません"},
 }
 
@@ -149,6 +153,11 @@ def count_parameters(folder: Path) -> float | None:
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return count / 1e9 if count else None
+
+
+def find_missing_adapter_file(folder: Path) -> Path | None:
+    """The first file that a LoRA adapter folder lacks, or None. Weights in another format than safetensors count as none."""
+    return next((file for name in ("adapter_config.json", "adapter_model.safetensors") if not (file := folder / name).is_file()), None)
 
 
 def measure_folder(folder: Path) -> float:

@@ -1,28 +1,32 @@
-"""The models in memory: each loaded once, kept until it is asked to leave."""
+"""The models in memory: each base loaded once, shared by its adapters, kept while there is room, and let go when others need it."""
 
 from __future__ import annotations
 
 import gc
 import sys
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmops_kit.errors import ModelRefused
 from llmops_kit.models.catalogue import ModelEntry
 from llmops_kit.settings import Settings
 
 if TYPE_CHECKING:
-    from langchain_core.language_models import BaseChatModel
-
+    from llmops_kit.models.chat import StreamedChat
+    from llmops_kit.models.engine import LocalEngine
     from llmops_kit.models.loading import LoadedModel
+
+_WEIGHT_FIELDS = ("provider", "model", "revision", "dtype", "tokenizer_loader", "trust_remote_code")
+_MEGABYTES_PER_GB = 1000
 
 
 @dataclass(frozen=True)
 class LoadedInfo:
-    """A model that is in memory: its weights in megabytes, where they are and in which number format."""
+    """A model that is in memory: its weights in megabytes (0 for an adapter, which shares its base's), where they are and in which number format."""
 
     id: str
     memory_mb: float
@@ -32,13 +36,23 @@ class LoadedInfo:
 
 @dataclass(frozen=True)
 class Resident:
-    """A model in memory and how to talk to it. `loaded` is None for the span reader, which has no tokenizer."""
+    """A model in memory and how to talk to it. `engine` and `loaded` are None for the span reader, which has no tokenizer."""
 
-    chat: BaseChatModel
+    chat: StreamedChat
     loaded: LoadedModel | None
     memory_mb: float
     device: str
     dtype: str
+    engine: LocalEngine | None = None
+
+
+@dataclass
+class _Base:
+    """A base model's weights and engine, and the entries that stand on them."""
+
+    loaded: LoadedModel
+    engine: LocalEngine
+    users: set[str] = field(default_factory=set)
 
 
 class Residents:
@@ -48,8 +62,10 @@ class Residents:
         self._settings = settings
         self._lock = threading.Lock()
         self._held: dict[str, Resident] = {}
-        self._load_locks: dict[str, threading.Lock] = {}
-        self._loading: set[str] = set()
+        self._bases: dict[tuple[Any, ...], _Base] = {}
+        self._used_at: dict[str, float] = {}
+        self._load_locks: dict[object, threading.Lock] = {}
+        self._loading: dict[str, float] = {}
         self._refusals: dict[str, ModelRefused] = {}
 
     def get(self, entry: ModelEntry, find_folder: Callable[[], tuple[Path, str | None]]) -> Resident:
@@ -59,22 +75,23 @@ class Residents:
             ModelRefused: the model failed its self-test; remembered for `refusal`.
             Exception: whatever `find_folder` raises.
         """
+        self._used_at[entry.id] = time.monotonic()
         if (held := self._held.get(entry.id)) is not None:
             return held
         with self._lock:
-            load_lock = self._load_locks.setdefault(entry.id, threading.Lock())
+            load_lock = self._load_locks.setdefault(_name_base(entry), threading.Lock())
         with load_lock:
             if (held := self._held.get(entry.id)) is not None:
                 return held
             folder, commit = find_folder()
-            self._loading.add(entry.id)
+            self._loading[entry.id] = 0.0
             try:
                 resident = self._load(entry, folder, commit)
             except ModelRefused as error:
                 self._refusals[entry.id] = error
                 raise
             finally:
-                self._loading.discard(entry.id)
+                self._loading.pop(entry.id, None)
             self._refusals.pop(entry.id, None)
             self._held[entry.id] = resident
             return resident
@@ -83,9 +100,9 @@ class Residents:
         """What is in memory, by id."""
         return dict(self._held)
 
-    def is_loading(self, id: str) -> bool:
-        """Whether the model is being loaded right now."""
-        return id in self._loading
+    def loading_share(self, id: str) -> float | None:
+        """Which share of the model's tensors has been read, from 0 to 1, while it is being loaded; else None."""
+        return self._loading.get(id)
 
     def refusal(self, id: str) -> ModelRefused | None:
         """Why the model was refused the last time it was loaded, if it was."""
@@ -97,10 +114,12 @@ class Residents:
 
     def drop(self, id: str) -> bool:
         """Let a model go; answers under way finish first. False where it was not there."""
-        held = self._held.pop(id, None)
-        if held is None:
-            return False
-        on_cuda = held.device == "cuda"
+        with self._lock:
+            held = self._held.pop(id, None)
+            if held is None:
+                return False
+            on_cuda = held.device == "cuda"
+            self._leave_base(id)
         del held
         gc.collect()
         if on_cuda and "torch" in sys.modules:
@@ -109,15 +128,81 @@ class Residents:
             torch.cuda.empty_cache()
         return True
 
+    def drop_idlest(self, *, besides: str) -> bool:
+        """Let the model go that has not been used for longest and is not answering. False where there is none."""
+        idle = [id for id, held in self._held.items() if id != besides and not _is_busy(held)]
+        return bool(idle) and self.drop(min(idle, key=lambda id: self._used_at.get(id, 0.0)))
+
+    def has_budget_for(self, needs_gb: float | None) -> bool:
+        """Whether a model of this size fits the memory that the settings allow for all models together (0: no limit of their own)."""
+        limit = self._settings.local_memory_gb
+        held_gb = sum(held.memory_mb for held in self._held.values()) / _MEGABYTES_PER_GB
+        return not limit or needs_gb is None or held_gb + needs_gb <= limit
+
+    def _leave_base(self, id: str) -> None:
+        for key, base in list(self._bases.items()):
+            if id in base.users:
+                base.users.discard(id)
+                if not base.users:
+                    del self._bases[key]
+                    base.engine.retire()
+                else:  # waits for answers that use the adapter, which may take as long as they do
+                    threading.Thread(target=base.engine.drop_adapter, args=(id,), daemon=True, name=f"drop {id}").start()
+
     def _load(self, entry: ModelEntry, folder: Path, commit: str | None) -> Resident:
         if entry.kind == "extractive":
             return _load_reader(entry, folder)
-        from llmops_kit.models.engine import LocalEngine
-        from llmops_kit.models.loading import load_model
         from llmops_kit.models.local import LocalChat
 
-        loaded = load_model(entry, folder, self._settings, revision=commit)
-        return Resident(LocalChat(entry=entry, engine=LocalEngine(loaded)), loaded, loaded.memory_mb, loaded.device, loaded.dtype)
+        key, fresh_mb = _name_base(entry), 0.0
+        base = self._bases.get(key)
+        if base is None:
+            base = self._load_base(entry, folder, commit)
+            fresh_mb = base.loaded.memory_mb
+        engine = base.engine.for_entry(entry, adapter=entry.id if entry.adapter else None)
+        if entry.adapter:
+            engine.load_adapter(entry.id, Path(entry.adapter))
+        with self._lock:
+            base.users.add(entry.id)
+            self._bases[key] = base
+        loaded = base.loaded
+        return Resident(LocalChat(entry=entry, engine=engine), loaded, fresh_mb, loaded.device, loaded.dtype, engine)
+
+    def _load_base(self, entry: ModelEntry, folder: Path, commit: str | None) -> _Base:
+        from llmops_kit.models.engine import EngineLimits, LocalEngine
+        from llmops_kit.models.loading import load_model
+
+        def report(share: float) -> None:
+            self._loading[entry.id] = share
+
+        loaded = load_model(entry, folder, self._settings, revision=commit, progress=report)
+        settings = self._settings
+        limits = EngineLimits(
+            slots=settings.local_slots,
+            waiting=settings.local_waiting,
+            timeout_s=settings.local_timeout_s,
+            cache_mb=settings.local_cache_mb or _measure_cache_mb(loaded.device),
+            prefill_tokens=512 if loaded.device == "cpu" else 4096,
+            threads=settings.local_threads,
+        )
+        return _Base(loaded, LocalEngine(loaded, limits))
+
+
+def _name_base(entry: ModelEntry) -> tuple[Any, ...]:
+    """What two entries have in common that may share weights."""
+    return tuple(getattr(entry, name) for name in _WEIGHT_FIELDS)
+
+
+def _is_busy(held: Resident) -> bool:
+    return held.engine is not None and bool(held.engine.load.running or held.engine.load.waiting)
+
+
+def _measure_cache_mb(device: str) -> float:
+    """Megabytes for the attention cache where the settings name none: half of what is free, between 256 and 4096 on a processor."""
+    from llmops_kit.models.readiness import measure_machine
+
+    free_mb = measure_machine().memory_free_gb * _MEGABYTES_PER_GB / 2
+    return free_mb if device == "cuda" else min(4096.0, max(256.0, free_mb))
 
 
 def _load_reader(entry: ModelEntry, folder: Path) -> Resident:
@@ -128,3 +213,5 @@ def _load_reader(entry: ModelEntry, folder: Path) -> Resident:
         verify_checksums(entry, folder)
     size_mb = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     return Resident(StarterReader(folder=folder), None, size_mb, "cpu", "float32")
+
+

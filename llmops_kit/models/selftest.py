@@ -10,12 +10,9 @@ from llmops_kit.errors import KitError
 from llmops_kit.models.catalogue import ModelEntry
 from llmops_kit.models.residents import Resident
 from llmops_kit.models.tokenizer import TEST_TEXTS, TokenDifference
-from llmops_kit.settings import Settings
 
 if TYPE_CHECKING:
     from llmops_kit.models.embedder import StarterEmbedder
-
-OPENAI_URL = "https://api.openai.com/v1"
 
 
 @dataclass(frozen=True)
@@ -74,30 +71,3 @@ def fail(entry: ModelEntry, error: KitError) -> CheckResult:
         texts={"en": error.text("en"), "ja": error.text("ja")},
         differences=differences if isinstance(differences, tuple) else (),
     )
-
-
-def check_endpoint(entry: ModelEntry, settings: Settings, key: str | None) -> CheckResult:
-    """Ask an OpenAI-compatible server for its list of models: costs nothing and tells address, key and name apart."""
-    import httpx
-
-    url = f"{entry.base_url or OPENAI_URL}/models"
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    timeout = httpx.Timeout(settings.request_timeout_s, connect=settings.connect_timeout_s)
-    try:
-        answer = httpx.get(url, headers=headers, timeout=timeout)
-        answer.raise_for_status()
-        names = [str(item["id"]) for item in answer.json()["data"]]
-    except httpx.HTTPStatusError as error:
-        status = error.response.status_code
-        advice = (" Check the key.", "キーを確かめてください。") if status in (401, 403) else ("", "")
-        en, ja = f"The server at {url} answered with status {status}.{advice[0]}", f"{url}の応答が{status}でした。{advice[1]}"
-        return CheckResult(entry.id, False, {"en": en, "ja": ja})
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        kind = type(error).__name__
-        en = f"No list of models came from {url} ({kind}). Check the address."
-        return CheckResult(entry.id, False, {"en": en, "ja": f"{url}からモデル一覧を取得できません（{kind}）。アドレスを確かめてください。"})
-    if entry.model not in names:
-        shown = ", ".join(names[:10])
-        en, ja = f"The server at {url} has no model “{entry.model}”; it has: {shown}.", f"{url}にモデル「{entry.model}」はありません。あるもの：{shown}。"
-        return CheckResult(entry.id, False, {"en": en, "ja": ja}, {"models": len(names)})
-    return CheckResult(entry.id, True, {"en": "The server answers and has the model.", "ja": "サーバーは応答し、モデルもあります。"}, {"models": len(names)})

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PARAMS = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "seed", "stop")
 """The parameters every provider understands, by the names every face uses."""
 
+TOKENS_ESTIMATED = "tokens_estimated"
+"""The flag of a Run whose `output_tokens` are the pieces received, not what the model counted."""
+
 _FIRST_MODEL = "starter-lm"
 
 
@@ -85,7 +88,8 @@ class Playground:
         Closing the iterator stops the model within one token; the Run is then stored as `cancelled`. A failed call is
         stored too, with `error`, before its `KitError` is raised carrying that Run as `.run`.
 
-        Where a model is stopped before it reports its token count, `output_tokens` is the number of pieces received.
+        Where a model reports no token count, as it is stopped before or its server never counts, `output_tokens` is the
+        number of pieces received, `flags` has `tokens_estimated`, and `input_tokens` and `cost` are None.
 
         Raises:
             KitError: `UnknownName`, `MissingVariable`, `InvalidValue` for what was asked; a `ModelError` for what the model did.
@@ -198,7 +202,7 @@ class Playground:
 
     def _answers(self, run: Run, api_key: str | None, started: float) -> Iterator[Run]:
         yield run  # what is asked can be shown while the model loads
-        chat = self._models.chat(run.model, api_key=api_key)
+        chat = self._models.chat(run.model, api_key=api_key, owner=name_owner(run.participant, run.app))
         pieces: list[str] = []
         call = dict(run.params)
         stop = call.pop("stop", None)
@@ -233,9 +237,17 @@ class Playground:
         self._under_way.discard(run.id)
         if run.finish_reason is None:
             run = replace(run, finish_reason="stop")
+        if run.output_tokens is not None and run.input_tokens is None:
+            run = replace(run, flags=(*run.flags, TOKENS_ESTIMATED))
         run = clip_run(replace(run, latency_s=time.perf_counter() - started), self._max_prompt_chars)
         self._store.append(run, publish="run")
         return run
+
+
+def name_owner(participant: str, app: str) -> str:
+    """In whose name a model is asked: a person's grids stand in another line than their single questions, which they do not hold up."""
+    kind = app.partition(":")[0]
+    return participant if kind == "playground" else f"{participant} {kind}"
 
 
 def _describe(run: Run, asked: Prompt, model: str | None) -> Run:

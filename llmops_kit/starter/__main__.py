@@ -10,7 +10,7 @@ from pathlib import Path
 from llmops_kit.starter import weights_folder
 from llmops_kit.starter.card import write_card
 from llmops_kit.starter.lm import SIZES
-from llmops_kit.starter.recipe import POLISH_WEIGHTS, WEIGHTS, evaluate_again, polish_plan, train_starter_lm
+from llmops_kit.starter.recipe import POLISH_WEIGHTS, WEIGHTS_OF, evaluate_again, polish_plan, train_starter_lm
 from llmops_kit.starter.training import plan_for
 
 
@@ -31,7 +31,7 @@ def _train(chosen: argparse.Namespace) -> dict[str, object]:
     given = {name: getattr(chosen, name) for name in ("steps", "cpu_minutes", "wall_minutes", "threads", "seed", "learning_rate", "batch_tokens", "workers")}
     planned = plan_for(chosen.size, chosen.device)
     plan = replace(polish_plan(planned) if chosen.polish else planned, **{name: value for name, value in given.items() if value is not None})
-    start, weights = chosen.start, WEIGHTS
+    start, weights = chosen.start, WEIGHTS_OF[chosen.size]
     if chosen.polish:
         start, weights = start or chosen.out, POLISH_WEIGHTS
     return train_starter_lm(

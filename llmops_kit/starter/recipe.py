@@ -16,6 +16,7 @@ from llmops_kit.starter import reasoning, rewriting, talk
 from llmops_kit.starter.corpus import Corpus, read_corpus
 from llmops_kit.starter.curriculum import LANGUAGES, Curriculum
 from llmops_kit.starter.evaluation import evaluate
+from llmops_kit.starter.library_kinds import LibraryKinds
 from llmops_kit.starter.lm import SIZES, build_model
 from llmops_kit.starter.passages import PassageKinds
 from llmops_kit.starter.shipping import RECIPE, ship
@@ -55,14 +56,32 @@ WEIGHTS = {
     "ideas": 0.6,
     "quoted": 0.0,
 }
-POLISH_WEIGHTS = {**WEIGHTS, "sentence": 4.0, "quoted": 3.0}
+LIBRARY_WEIGHTS = {
+    "brainstorm": 1.2,
+    "extract_announcement": 1.8,
+    "actions": 1.6,
+    "reply_email": 1.6,
+    "judge_pair": 1.5,
+    "judge_score": 1.2,
+    "critique": 0.8,
+    "explain": 0.7,
+    "questions": 1.5,
+    "answer_sources": 1.5,
+}
+"""The kinds that the prompts of the library ask for. The small model has no room for them."""
+WEIGHTS_OF = {
+    "small": {**WEIGHTS, **dict.fromkeys(LIBRARY_WEIGHTS, 0.0)},
+    "large": {**WEIGHTS, **LIBRARY_WEIGHTS, "quoted": 1.0, "sort": 1.5, "spelling": 2.0, "quote": 1.0, "repeat": 2.5},
+}
+WEIGHTS_OF["largest"] = WEIGHTS_OF["large"]
+POLISH_WEIGHTS = {**WEIGHTS_OF["small"], "sentence": 4.0, "quoted": 3.0}
 POLISH_STEPS = 4500
 POLISH_LEARNING_RATE = 6e-4
 
 
-def build_curriculum(corpus: Corpus, weights: Mapping[str, float] = WEIGHTS) -> Curriculum:
+def build_curriculum(corpus: Corpus, weights: Mapping[str, float] = WEIGHTS_OF["small"]) -> Curriculum:
     """All kinds, with the weights of the main phase, or of another one."""
-    makers = {**PassageKinds(corpus).makers(), **rewriting.makers(), **reasoning.makers(), **talk.makers()}
+    makers = {**PassageKinds(corpus).makers(), **rewriting.makers(), **reasoning.makers(), **talk.makers(), **LibraryKinds(corpus).makers()}
     return Curriculum(makers, weights, Substitution(corpus.passages))
 
 
@@ -77,7 +96,7 @@ def train_starter_lm(
     *,
     size: str,
     plan: Plan,
-    weights: Mapping[str, float] = WEIGHTS,
+    weights: Mapping[str, float] = WEIGHTS_OF["small"],
     held_out_rows: int = 50,
     checkpoint: Path | None = None,
     start: Path | None = None,
@@ -199,6 +218,6 @@ def evaluate_again(data: Path, folder: Path, *, held_out_rows: int) -> dict[str,
     tokenizer = _read_tokenizer(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).eval()
     weights_format = model.dtype
-    recipe["evaluation"] = evaluate(model.float(), tokenizer, build_curriculum(corpus), corpus, rows=held_out_rows)
+    recipe["evaluation"] = evaluate(model.float(), tokenizer, build_curriculum(corpus, WEIGHTS_OF[str(recipe["size"])]), corpus, rows=held_out_rows)
     ship(model.to(weights_format), tokenizer, recipe, folder)
     return recipe

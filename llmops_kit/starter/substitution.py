@@ -10,7 +10,9 @@ from random import Random
 from llmops_kit.starter.corpus import Passage
 from llmops_kit.starter.rows import Row
 
-COPYING_KINDS = frozenset({"sentence", "summary", "list", "repeat", "quote", "question", "style", "keywords", "fill", "json", "write", "ideas"})
+COPYING_KINDS = frozenset(
+    {"sentence", "summary", "list", "repeat", "quote", "question", "style", "keywords", "fill", "json", "write", "ideas", "extract_announcement", "actions"}
+)
 SHARE = 0.35  # of the rows of these kinds
 PIECES = {"ja": re.compile(r"[一-龯々ァ-ヶー]{1,4}"), "en": re.compile(r"[A-Za-z][A-Za-z'-]{2,}")}
 

@@ -60,7 +60,7 @@ def plan_for(size: str, device: str) -> Plan:
     """The plan where nothing else is asked for: large batches in bfloat16 on CUDA, and half the file for the large size."""
     plan = Plan(device=device, weights_format="bfloat16" if size == "large" else "float32")
     if device == "cuda":
-        plan = replace(plan, batch_tokens=32_768, learning_rate=2e-3, warmup_steps=200, copy_steps=50, precision="bfloat16", workers=12)
+        plan = replace(plan, batch_tokens=32_768, learning_rate=2e-3, warmup_steps=200, copy_steps=50, max_tokens=640, precision="bfloat16", workers=12)
     return replace(plan, steps=20_000) if (size, device) == ("large", "cuda") else plan
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from llmops_kit.access import user_of
 from llmops_kit.errors import KitError
+from llmops_kit.playground import name_owner
 from llmops_kit.ui import batch, form, history, models, playground, versions
 from llmops_kit.ui.events import QUICK
 from llmops_kit.ui.text import Language, label, language_of, say
@@ -132,7 +134,7 @@ def _wire_models(kit: Kit, blocks: gr.Blocks, pickers: list[gr.Dropdown], panel:
     shown, look, started = gr.State(False), gr.Timer(_LOOK_S), threading.Event()
 
     def on_look(request: gr.Request) -> Any:
-        return gr.Button(_status(kit, language_of(request)))
+        return gr.Button(_status(kit, language_of(request), user_of(request).id))
 
     def on_tick(request: gr.Request) -> Any:
         _preload(kit, started)  # not while the page itself is loading: importing torch would slow that down
@@ -167,8 +169,8 @@ def _preload(kit: Kit, started: threading.Event) -> None:
     threading.Thread(target=load, daemon=True, name="preload").start()
 
 
-def _status(kit: Kit, language: Language) -> str:
-    """The loaded models with a dot: ○ none, with what the default one waits for; ● ready; ◐ with the answers under way."""
+def _status(kit: Kit, language: Language, user: str) -> str:
+    """The loaded models with a dot: ○ none, with what the default one waits for; ● ready; ◐ with the answers under way and the person's place in line."""
     busy, loaded = kit.playground.under_way, [each.id for each in kit.models.loaded()]
     dot = "◐" if busy else "●" if loaded else "○"
     if loaded:
@@ -177,7 +179,9 @@ def _status(kit: Kit, language: Language) -> str:
         state = kit.models.state(playground.FIRST_MODEL)
         waits = "" if state.is_ready else f" · {replace(state, reason={}).text(language)}"  # the reason is in the panel
         names = say("app.loading", language) if state.status == "loading" else f"{playground.FIRST_MODEL}{waits}"
-    return f"{dot} {names}" + (f" · {say('app.busy', language, n=busy)}" if busy else "")
+    parts = [f"{dot} {names}", *([say("app.busy", language, n=busy)] if busy else [])]
+    places = [place.position for id in loaded if (place := kit.models.queue_place(id, name_owner(user, "playground"))) is not None]
+    return " · ".join([*parts, *([say("app.place", language, place=min(places) + 1)] if places else [])])
 
 
 def _listed(kit: Kit) -> list[str]:

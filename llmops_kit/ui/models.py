@@ -162,7 +162,11 @@ def refresh(kit: Kit, language: Language, keys: dict[str, str]) -> list[Any]:
     """Updates of the table and of the memory line."""
     loaded = kit.models.loaded()
     models = " · ".join(f"{each.id} {each.memory_mb:.0f} MB ({each.device}, {each.dtype})" for each in loaded)
-    return [catalogue_table(kit, language, keys), say("models.loaded", language, models=models) if loaded else say("models.nothing_loaded", language)]
+    lines = [say("models.loaded", language, models=models) if loaded else say("models.nothing_loaded", language)]
+    for id, load in kit.models.loads().items():
+        facts = {"running": load.running, "slots": load.slots, "waiting": load.waiting, "speed": f"{load.tokens_per_s:.0f}"}
+        lines.append(say("models.load", language, id=id, **facts))
+    return [catalogue_table(kit, language, keys), "\n\n".join(lines)]
 
 
 def catalogue_table(kit: Kit, language: Language, keys: dict[str, str]) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from llmops_kit.errors import InputError, KitError
+from llmops_kit.playground import name_owner
 from llmops_kit.types import Run
 from llmops_kit.ui.controls import SLIDERS, settings_of
 from llmops_kit.ui.form import chosen
@@ -116,7 +117,7 @@ def stream_pane(
         for run in stream:
             if run.ttft_s is None or time.monotonic() - updated > UPDATE_S + len(run.output) * _UPDATE_S_PER_CHAR:
                 updated = time.monotonic()
-                yield [turns_of(run), facts_of(kit, run, language) or say("facts.waiting", language), gr.skip(), gr.skip()]
+                yield [turns_of(run), facts_of(kit, run, language) or _waiting(kit, run, language), gr.skip(), gr.skip()]
         if run is not None:
             yield [turns_of(run), facts_of(kit, run, language), remember(run, request), {}]
     except KitError as error:
@@ -183,6 +184,16 @@ def remember(run: Run, request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _waiting(kit: Kit, run: Run, language: Language) -> str:
+    """What an answer without a token yet waits for: its turn, or its first token."""
+    place = kit.models.queue_place(run.model, name_owner(run.participant, run.app))
+    if place is None:
+        return say("facts.waiting", language)
+    if place.expected_wait_s is None:
+        return say("facts.in_line", language, ahead=place.position)
+    return say("facts.in_line_for", language, ahead=place.position, wait=max(1, round(place.expected_wait_s)))
+
+
 def _call(kit: Kit, request: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     if "messages" in request:
         return request["messages"], {}
@@ -197,7 +208,8 @@ def _asked_turns(request: Mapping[str, Any]) -> list[dict[str, str]]:
 def _end_of(run: Run, language: Language) -> list[str]:
     parts = [say("facts.total", language, value=f"{run.latency_s:.2f}")] if run.latency_s is not None else []
     asked = run.input_tokens if run.input_tokens is not None else "–"
-    return [*parts, say("facts.tokens", language, input=asked, output=run.output_tokens or 0)]
+    about = "~" if run.output_tokens and run.input_tokens is None else ""
+    return [*parts, say("facts.tokens", language, input=asked, output=f"{about}{run.output_tokens or 0}")]
 
 
 def _ending(run: Run, language: Language) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 
-from tests.benchmarks import overhead, reader, retrieval, starter_lm, starter_speed, startup
+from tests.benchmarks import engine_load, engine_soak, overhead, reader, retrieval, starter_lm, starter_speed, startup
 
 BENCHMARKS = {
     "startup": startup,
@@ -15,16 +15,23 @@ BENCHMARKS = {
     "starter_speed": starter_speed,
     "retrieval": retrieval,
 }
+ON_REQUEST = {"engine": engine_load, "soak": engine_soak}
+"""Take long and have options of their own: run only where they are named."""
 
 
 def main() -> None:
-    """Each benchmark in turn; `python -m tests.benchmarks startup` runs one."""
-    chosen = sys.argv[1:] or list(BENCHMARKS)
+    """Each benchmark in turn; `python -m tests.benchmarks startup` runs one, `… engine --streams 1,8` one with options."""
+    end = next((number for number, argument in enumerate(sys.argv) if number and argument.startswith("-")), len(sys.argv))
+    chosen, options = sys.argv[1:end] or list(BENCHMARKS), sys.argv[end:]
     print(f"# {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     for name, benchmark in BENCHMARKS.items():
         if name in chosen:
             print(f"\n## {name}\n")
             benchmark.run()
+    for name, asked in ON_REQUEST.items():
+        if name in chosen:
+            print(f"\n## {name}\n")
+            asked.run(options)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""LoRA adapters of a loaded base model: several at once in one batch, each row with its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_BASE = "__base__"  # PEFT's word for a row without an adapter
+
+
+class AdapterRack:
+    """The adapters that hang on one model. For the engine's own thread only, between two forward passes.
+
+    PEFT's mixed batches serve rows of different adapters in one forward pass (`adapter_names`, one name per row). Its
+    `set_adapter` is a switch of the whole model and is never used here, so that a row without a name gets the bare model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._peft: Any = None
+        self._names: list[str] | None = None
+        self._hooks: list[Any] = []
+        self.held: dict[str, Path] = {}
+
+    def load(self, name: str, folder: Path) -> None:
+        """Put the adapter in `folder` on the model under `name`; nothing to do where it is there already.
+
+        By PEFT itself: transformers' own `load_adapter` (5.23) reports the adapters that are there already as missing.
+
+        Raises:
+            ValueError, RuntimeError: it belongs to another architecture, is no LoRA adapter, or holds no safetensors.
+        """
+        from peft import PeftConfig, PeftModel
+
+        if self.held.get(name) == folder:
+            return
+        self.drop(name)
+        if not (folder / "adapter_model.safetensors").is_file():
+            raise ValueError("no adapter_model.safetensors; other formats can run code and are not loaded")
+        if (kind := str(PeftConfig.from_pretrained(str(folder)).peft_type).rpartition(".")[2]) != "LORA":
+            raise ValueError(f"its type is {kind}; only LORA adapters can share a batch")
+        if self._peft is None:
+            self._peft = PeftModel.from_pretrained(self._model, str(folder), adapter_name=name)
+        else:
+            self._peft.load_adapter(str(folder), adapter_name=name)
+        self._model.eval()
+        self.held[name] = folder
+        for hook in self._hooks:
+            hook.remove()
+        layers = [module for module in self._model.modules() if hasattr(module, "lora_A") and hasattr(module, "base_layer")]
+        self._hooks = [layer.register_forward_pre_hook(self._name_rows, with_kwargs=True) for layer in layers]
+
+    def drop(self, name: str) -> None:
+        """Take an adapter off the model; with the last one, PEFT's layers too, so that the bare model is as fast as before."""
+        if self.held.pop(name, None) is None:
+            return
+        if self.held:
+            self._peft.delete_adapter(name)
+            return
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self._peft.unload()
+        self._peft = None
+
+    @contextmanager
+    def chosen(self, names: Sequence[str | None]) -> Iterator[None]:
+        """Within: row `i` of the forward pass uses the adapter `names[i]`."""
+        self._names = [name or _BASE for name in names]
+        try:
+            yield
+        finally:
+            self._names = None
+
+    def _name_rows(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return args, {**kwargs, "adapter_names": self._names} if self._names is not None else kwargs
