@@ -34,6 +34,7 @@ notebooks: .venv/.dev
 screenshots: .venv/.dev
 	@$(BIN)/python -m tests.browser.screenshots
 
+# The small starter-lm, in place of the large one that the package brings (git checkout brings that back).
 starter: .venv/.dev
 	@$(BIN)/python -m llmops_kit.starter lm --data $(DATA)
 	@$(BIN)/python -m llmops_kit.starter lm --data $(DATA) --polish

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     endpoint_wait_s: float = Field(120.0, gt=0, description="seconds a request waits for its turn at a model server")
     endpoint_retries: int = Field(2, ge=0, le=10, description="further tries of a request that failed for a passing reason before its first token")
     preload: bool = Field(True, description="load the default model soon after the first page opened")
-    local_threads: int = Field(0, ge=0, description="CPU threads for local models; 0: as many as there are cores")
+    local_threads: int = Field(0, ge=0, description="CPU threads of a local model; 0: one for a small model, else as many as there are cores")
     local_slots: int = Field(64, ge=1, description="answers a local model writes at the same time")
     local_waiting: int = Field(1000, ge=1, description="requests that may wait for a local model; further ones are refused")
     local_timeout_s: float = Field(600.0, gt=0, description="seconds a local answer may take, waiting included")

@@ -31,7 +31,7 @@ LONG_S = 30.0  # nothing here takes this long unless it hangs
 
 
 class LoadServer(ThreadingHTTPServer):
-    """Answers after `delay_s` (or when `opened`, if `holds`), once its `refusals` (status, headers) are used up; can be killed and come back."""
+    """Answers after `delay_s` (or when `opened`, if `holds`), once its `refusals` (status, headers, code) are used up; can be killed and come back."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -100,8 +100,9 @@ class LoadHandler(BaseHTTPRequestHandler):
                 self.answer(refusal)
 
     def answer(self, refusal):
-        status, headers = refusal or (200, {"Content-Type": "text/event-stream"})
-        data = b"".join(GOOD) if refusal is None else json.dumps({"error": {"message": f"not now, {self.headers['Authorization']}"}}).encode()
+        status, headers, *code = refusal or (200, {"Content-Type": "text/event-stream"})
+        fault = {"message": f"not now, {self.headers['Authorization']}", "code": code[0] if code else None}
+        data = b"".join(GOOD) if refusal is None else json.dumps({"error": fault}).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **headers, "Connection": "close", "Content-Length": str(len(data))}.items():
             self.send_header(name, value)
@@ -294,22 +295,12 @@ def test_who_waits_too_long_is_told_the_numbers_in_both_languages(start, tmp_pat
     assert server.asked == ["held", "held"] and KEY not in str(caught.value)
 
 
-def test_places_are_neither_lost_nor_doubled_whatever_becomes_of_those_who_wait():
+def test_places_are_neither_lost_nor_doubled_whatever_becomes_of_those_who_wait(monkeypatch):
+    monkeypatch.setattr("llmops_kit.models.endpoint_replicas.PULSE_S", 0.01)
     line = Replicas("far", ["http://a", "http://b"], limit=3)
-    most = []
+    most, left = [], []
 
     def visit(number):
-        dice = random.Random(number)
-        waiting = line.wait(f"p{number % 7}")
-        try:
-            for _ in waiting:
-                if dice.random() < 0.3:
-                    waiting.close()
-                    return
-        except StopIteration:
-            pass
-
-    def hold(number):
         dice = random.Random(number)
         waiting = line.wait(f"p{number % 7}")
         while True:
@@ -317,14 +308,18 @@ def test_places_are_neither_lost_nor_doubled_whatever_becomes_of_those_who_wait(
                 next(waiting)
             except StopIteration as end:
                 most.append(max(line.in_flight.values()))
-                time.sleep(dice.random() / 200)
+                time.sleep(dice.random() / 20)
                 end.value.free(down=dice.random() < 0.2)
                 end.value.free()
                 return
+            if dice.random() < 0.3:
+                waiting.close()
+                left.append(number)
+                return
 
     with ThreadPoolExecutor(60) as pool:
-        list(pool.map(hold, range(300)))
-    assert max(most) <= 3
+        list(pool.map(visit, range(300)))
+    assert max(most) <= 3 and left and most
     assert (line.waiting, set(line.in_flight.values())) == (0, {0})
 
 
@@ -359,8 +354,9 @@ def test_a_passing_fault_is_tried_as_often_as_set_and_never_shows_the_key(start,
     assert KEY not in caplog.text + str(caught.value) + repr(caught.value.facts) + repr(caught.value.__context__)
 
 
-def test_a_server_that_says_so_or_an_empty_purse_is_not_asked_again(start, tmp_path):
-    server = start(refusals=[(503, {"X-Should-Retry": "false"})])
+@pytest.mark.parametrize("refusal", [(503, {"X-Should-Retry": "false"}), (429, {}, "insufficient_quota")])
+def test_a_server_that_says_so_or_an_empty_purse_is_not_asked_again(start, tmp_path, refusal):
+    server = start(refusals=[refusal])
     with pytest.raises(EndpointError):
         make_endpoints(tmp_path).chat(make_entry(server.url)).invoke("Hi")
     assert len(server.asked) == 1

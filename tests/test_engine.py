@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llmops_kit.errors import Busy, EngineStopped, KitError, ModelRefused, PromptTooLong, TimedOut
+from llmops_kit.errors import Busy, EngineStopped, KitError, ModelRefused, PromptTooLong, TimedOut, UnknownName
 from llmops_kit.models.engine import EngineLimits, GenerationRequest, LocalEngine, ScoreRequest
 from llmops_kit.types import Message
 from tests.tiny_model import load_test_model
@@ -415,3 +415,12 @@ def test_the_engine_of_a_broken_model_names_it(tiny):
     with pytest.raises(ModelRefused, match="NaN"):
         read(engine.stream(GenerationRequest(prompt_ids=(5, 6), max_tokens=2)))
     assert engine.load.running == 0
+
+
+def test_a_request_for_an_adapter_that_is_gone_is_refused(tiny):
+    """PEFT would answer with the bare model in its place, without a word."""
+    engine = LocalEngine(tiny)
+    with pytest.raises(UnknownName, match="nowhere"):
+        engine.stream(GenerationRequest(prompt_ids=(5, 6), adapter="nowhere"))
+    with pytest.raises(UnknownName, match="nowhere"):
+        engine.score([ScoreRequest(prompt_ids=(5,), continuation_ids=(6,), adapter="nowhere")])

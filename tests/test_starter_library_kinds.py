@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 from llmops_kit.kit import library_folder
 from llmops_kit.prompts import example_values, read, render
 from llmops_kit.starter.corpus import read_corpus
-from llmops_kit.starter.library_kinds import MAX_ROW, NOT_FOUND, LibraryKinds
+from llmops_kit.starter.evaluation import accepts
+from llmops_kit.starter.library_kinds import COMPARISONS, EXPLAIN, MAX_ROW, NOT_FOUND, PLAIN_ANSWERS, QUESTIONS, LibraryKinds
 from llmops_kit.starter.library_replies import ordinal
 from llmops_kit.starter.rows import Row
 from llmops_kit.types import Prompt
@@ -112,7 +114,7 @@ def test_json_answers_satisfy_the_schema_of_the_prompt(draw: Draw, kind: str, la
 
 @pytest.mark.parametrize("language", ["ja", "en"])
 def test_an_announcement_holds_what_is_extracted_and_nothing_that_is_null(draw: Draw, language: str) -> None:
-    nulls = set()
+    nulls: set[str] = set()
     for row in draw("extract_announcement", language):
         text, answer = values_in("extract_announcement", row.user)["text"], json.loads(row.answer)
         assert all(answer[key] is None or answer[key] in text for key in ("title", "place", "contact"))
@@ -212,3 +214,59 @@ def test_a_row_keeps_its_side_of_the_split_when_its_wording_changes(draw: Draw) 
 def test_the_kinds_are_those_the_library_needs() -> None:
     taught_elsewhere = {"summarize", "rewrite_politely", "translate", "classify"}
     assert {Path(file).stem for file in library_folder().glob("*.md")} == set(PROMPTS.values()) | taught_elsewhere
+
+
+@pytest.mark.parametrize(("kind", "language"), CASES)
+def test_the_taught_answer_is_right_also_in_the_letters_of_the_tokenizer(draw: Draw, kind: str, language: str) -> None:
+    for row in draw(kind, language)[:50]:
+        assert accepts(row, row.answer) and accepts(row, unicodedata.normalize("NFKC", row.answer)), row
+        assert not accepts(row, None) and not accepts(row, row.answer + "x") and not accepts(row, "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("Offer tea and biscuits\nTry it for 5 days first\nHold a small meeting every Friday", True),
+        ("Offer tea and biscuits\nTry it for 5 days first", False),
+        ("Offer tea and biscuits\nTry it for 5 days first\nWear name tags\nUse name tags", False),
+        ("Offer tea and biscuits\nOffer tea and biscuits\nWear name tags", False),
+        ("Try it in groups of 5\nTry it in groups of 6\nWear name tags", False),
+        ("Offer tea and biscuits\nTry it for five days first\nWear name tags", False),
+        ("Offer tea and biscuits\nHold a small meeting every Sunday\nWear name tags", False),
+    ],
+)
+def test_ideas_are_right_where_they_are_as_many_as_asked_for_and_really_different(answer: str, right: bool) -> None:
+    row = Row("brainstorm", "en", "List N different ideas on the following topic, one per line.\n\nN = 3\n\nA day about music", "", "x")
+    assert accepts(row, answer) is right
+
+
+def test_an_explanation_is_right_in_any_taught_form_on_the_topic_and_of_the_sort_asked_for() -> None:
+    plain, compared = (Row("explain", "ja", f"{instruction}\n\n税金の仕組み", "", "x") for instruction in EXPLAIN["ja"])
+    for form in PLAIN_ANSWERS["ja"]:
+        assert accepts(plain, form.format(t="税金の仕組み")) and not accepts(compared, form.format(t="税金の仕組み"))
+        assert not accepts(plain, form.format(t="税金"))
+    for form in COMPARISONS["ja"]:
+        assert accepts(compared, form.format(t="税金の仕組み")) and not accepts(plain, form.format(t="税金の仕組み"))
+
+
+@pytest.mark.parametrize(
+    ("language", "answer", "formed"),
+    [
+        ("en", "Who wrote it?\nWhen was it built?", True),
+        ("en", "Who wrote it?", False),
+        ("en", "Who wrote it?\nIt was built in 1900.", False),
+        ("en", "Who wrote it?\nWho wrote it?", False),
+        ("en", "?\n?", False),
+        ("ja", "誰が書きましたか？\nいつ建てられましたか。", True),
+        ("ja", "誰が書きましたか？\n1900年に建てられました。", False),
+    ],
+)
+def test_of_questions_the_form_alone_is_judged(language: str, answer: str, formed: bool) -> None:
+    assert accepts(Row("questions", language, f"{QUESTIONS[language]}\n\nN = 2\n\n本文", "", "x"), answer) is formed
+
+
+def test_three_ideas_are_three_and_not_one_three_times() -> None:
+    row = Row("ideas", "ja", "山に関するアイデアを3つ出してください。", "", "x")
+    assert accepts(row, "・山の歴史を調べる\n・山の日を決める\n・山の地図を作る")
+    assert not accepts(row, "・山の教室を開く\n・山の教室を開く\n・山の教室を開く")
+    assert not accepts(row, "・海の歴史を調べる\n・海の日を決める\n・海の地図を作る")

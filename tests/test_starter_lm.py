@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from llmops_kit.errors import ModelRefused
-from llmops_kit.starter import reasoning, rewriting, talk, verify, weights_folder
+from llmops_kit.starter import library_mail, library_replies, reasoning, rewriting, talk, verify, weights_folder
 from llmops_kit.starter.card import render_card
 from llmops_kit.starter.corpus import Corpus, read_corpus
 from llmops_kit.starter.curriculum import LANGUAGES, Curriculum
-from llmops_kit.starter.evaluation import accepts, faithful, wilson
+from llmops_kit.starter.evaluation import MAX_NEW_TOKENS, accepts, faithful, wilson
 from llmops_kit.starter.passages import PassageKinds, span_row
 from llmops_kit.starter.rows import Row, encode_row
 from llmops_kit.starter.training import answer_rows
@@ -36,12 +36,13 @@ SUMMARY_TEXT = {
 
 @pytest.fixture(scope="module")
 def loaded() -> tuple[Any, Any]:
-    """The shipped model and tokenizer, loaded the plain way."""
+    """The shipped model and tokenizer, loaded the plain way, in float32, which the catalogue asks for."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(1)
-    return AutoModelForCausalLM.from_pretrained(FOLDER, use_safetensors=True).eval(), AutoTokenizer.from_pretrained(FOLDER)
+    model = AutoModelForCausalLM.from_pretrained(FOLDER, use_safetensors=True, dtype=torch.float32)
+    return model.eval(), AutoTokenizer.from_pretrained(FOLDER)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_every_file_has_its_recorded_checksum_and_is_readable_by_all() -> None:
     assert listed == present >= {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "model.safetensors"}
     for path in FOLDER.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) & 0o444 == 0o444, path
-    assert (FOLDER / "model.safetensors").stat().st_size <= 15e6
+    assert (FOLDER / "model.safetensors").stat().st_size <= 23e6
 
 
 def test_a_changed_byte_is_refused_with_the_checksum_named(tmp_path: Path) -> None:
@@ -128,10 +129,12 @@ def test_the_chat_template_gives_the_ids_the_model_was_trained_on(loaded: tuple[
 
 def test_it_is_a_plain_llama_with_room_for_a_long_prompt(loaded: tuple[Any, Any]) -> None:
     import torch
+    from safetensors import safe_open
 
     model, tokenizer = loaded
     assert type(model).__name__ == "LlamaForCausalLM"
-    assert model.dtype == torch.float32
+    with safe_open(FOLDER / "model.safetensors", "pt") as weights:
+        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.bfloat16}  # noqa: SIM118
     assert model.config.max_position_embeddings >= 1024
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert len(tokenizer) == model.config.vocab_size
@@ -172,7 +175,23 @@ def test_it_follows_taught_kinds_on_held_out_rows_about_as_well_as_recorded(load
     assert abs(right - expected) <= 0.1 * total, "the shipped weights and the recorded evaluation disagree"
 
 
-MINIMUM_RATE = {"ja": 0.5, "en": 0.4}  # over the kinds that need no data folder; the card has them one by one
+MINIMUM_RATE = {"ja": 0.88, "en": 0.85}  # over the kinds that need no data folder; the card has them one by one
+MINIMUM_LIBRARY_RATE = {"ja": 0.65, "en": 0.75}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_it_does_the_library_kinds_on_held_out_rows_about_as_well_as_recorded(loaded: tuple[Any, Any], recipe: dict[str, Any], language: str) -> None:
+    model, tokenizer = loaded
+    curriculum = Curriculum({**library_mail.makers(), **library_replies.makers()}, {})
+    right = total = 0
+    expected = 0.0
+    for kind in curriculum.kinds:
+        rows = curriculum.held_out(kind, language, count=10)
+        right += sum(map(accepts, rows, answer_rows(model, tokenizer.backend_tokenizer, rows, max_new_tokens=MAX_NEW_TOKENS)))
+        total += len(rows)
+        expected += len(rows) * recipe["evaluation"][f"{kind}/{language}"]["right_percent"] / 100
+    assert total == 60 and right >= MINIMUM_LIBRARY_RATE[language] * total, (right, total)
+    assert abs(right - expected) <= 0.12 * total, "the shipped weights and the recorded evaluation disagree"
 
 
 def test_a_summary_stops_and_uses_only_pieces_of_the_text(loaded: tuple[Any, Any]) -> None:

@@ -20,8 +20,8 @@ TEMPLATE = (
 )
 
 
-def build_tiny_model(folder: Path, *, context_tokens: int = 512, seed: int = 0) -> Path:
-    """Write model and tokenizer to `folder`."""
+def build_tiny_model(folder: Path, *, context_tokens: int = 512, layers: int = 2, seed: int = 0, endless: bool = False) -> Path:
+    """Write model and tokenizer to `folder`. Greedy answers of an `endless` one never end by themselves."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -48,7 +48,7 @@ def build_tiny_model(folder: Path, *, context_tokens: int = 512, seed: int = 0) 
         vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=context_tokens,
@@ -58,7 +58,11 @@ def build_tiny_model(folder: Path, *, context_tokens: int = 512, seed: int = 0) 
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    LlamaForCausalLM(config).eval().save_pretrained(folder)
+    model = LlamaForCausalLM(config).eval()
+    if endless:
+        with torch.no_grad():
+            model.get_input_embeddings().weight[tokenizer.eos_token_id] = 0
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)

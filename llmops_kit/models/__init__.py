@@ -1,7 +1,6 @@
 """The models: which there are, whether they can answer here, and a chat model for each.
 
 models = Models(settings)
-models.table()
 models.chat("starter-lm").invoke("こんにちは")
 """
 
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmops_kit.errors import InvalidValue, KitError, ModelNotReady, UnknownName
-from llmops_kit.models.catalogue import PACKAGE_FILE, ModelEntry, Provider, parse_entry, read_catalogue
+from llmops_kit.models.catalogue import PACKAGE_FILE, ModelEntry, Provider, read_catalogue
 from llmops_kit.models.embedders import Embedders, refuse_embedder
 from llmops_kit.models.endpoints import Endpoints
 from llmops_kit.models.hub import TOKEN_ENV, find_snapshot, is_complete
@@ -24,12 +23,11 @@ from llmops_kit.models.readiness import (
     choose_number_format,
     count_parameters,
     find_missing_adapter_file,
-    measure_folder,
     measure_machine,
     not_ready,
 )
 from llmops_kit.models.residents import LoadedInfo, Resident, Residents
-from llmops_kit.models.workspace import append_entry, read_pins, write_pin
+from llmops_kit.models.workspace import append_entry, make_entry, read_pins, write_pin
 from llmops_kit.settings import Settings, secret
 
 if TYPE_CHECKING:
@@ -99,18 +97,8 @@ class Models:
         Raises:
             InvalidValue: the id is taken, or a field does not serve.
         """
-        inherited = {} if base is None else self.get(base).model_dump(mode="json", exclude_unset=True, exclude={"display_name", "notes"})
-        given = {"provider": provider, "model": model or (None if base else id), "base_url": base_url, **fields}
-        raw = {**inherited, "id": id, **{name: value for name, value in given.items() if value is not None}}
-        if provider == "openai":
-            raw.setdefault("prompt_style", "openai")
-        entry = parse_entry(raw)
-        if (entry.provider == "starter" and entry.adapter is None) or (entry.provider == "openai" and entry.base_url is None and entry.api_key_env is None):
-            raise InvalidValue(name="provider, base_url", value=f"{provider}, {base_url}", allowed="huggingface; openai + base_url (or api_key_env)")
-        if entry.is_local_folder:
-            entry = entry.model_copy(update={"model": str(Path(entry.model).absolute())})
-        if entry.adapter is not None:
-            entry = entry.model_copy(update={"adapter": str(Path(entry.adapter).absolute())})
+        given = {"provider": provider, "model": model, "base_url": base_url, **fields}
+        entry = make_entry(id, given, base=None if base is None else self.get(base))
         with self._lock:
             if id in self._entries:
                 raise InvalidValue(
@@ -128,33 +116,12 @@ class Models:
 
         Sizes are megabytes, memory is gigabytes, prices are US dollars per million tokens (prompt / answer).
         """
-        import pandas as pd
+        from llmops_kit.models.table import tabulate
 
-        language = language or self._settings.language
-        machine = measure_machine()
-        rows = []
-        for entry in self.entries(embedders=True):
-            state = self._find_state(entry, machine)
-            folder = self._find_folder(entry) if entry.provider != "openai" else None
-            params_b = count_parameters(folder) if folder else None
-            priced = entry.price_in_per_mtok is not None
-            rows.append(
-                {
-                    "id": entry.id,
-                    "name": entry.name(language),
-                    "provider": entry.provider,
-                    "kind": entry.kind,
-                    "state": state.status,
-                    "state_text": state.text(language),
-                    "size_mb": measure_folder(folder) if folder else entry.download_mb,
-                    "memory_gb": entry.memory_gb(choose_number_format(entry, machine), params_b=params_b),
-                    "context_tokens": entry.context_tokens,
-                    "licence": entry.licence,
-                    "price": f"{entry.price_in_per_mtok:g} / {entry.price_out_per_mtok:g}" if priced else None,
-                    "price_date": entry.price_date,
-                }
-            )
-        return pd.DataFrame(rows)
+        language, machine = language or self._settings.language, measure_machine()
+        entries = self.entries(embedders=True)
+        folders = {entry.id: self._find_folder(entry) for entry in entries if entry.provider != "openai"}
+        return tabulate(entries, folders, {entry.id: self._find_state(entry, machine) for entry in entries}, machine, language)
 
     def state(self, model: str, *, api_key: str | None = None) -> ModelState:
         """Whether `model` can answer now, and if not, what is missing. `api_key` is a key the caller would bring."""
@@ -244,7 +211,9 @@ class Models:
 
     def _load(self, entry: ModelEntry) -> Resident:
         def find_folder() -> tuple[Path, str | None]:
-            state, folder = self._make_room(entry), self._find_folder(entry)
+            needs_gb = entry.memory_gb(choose_number_format(entry, measure_machine()))
+            state = self._residents.make_room(entry, needs_gb, lambda: self._find_blocker(entry, measure_machine()))
+            folder = self._find_folder(entry)
             if state is not None or folder is None:
                 state = state or ModelState("needs_download", size_mb=entry.download_mb)
                 raise not_ready(entry, state)
@@ -253,19 +222,8 @@ class Models:
 
         return self._residents.get(entry, find_folder)
 
-    def _make_room(self, entry: ModelEntry) -> ModelState | None:
-        """What keeps the model from being loaded, after idle models were let go for it as far as that helps."""
-        needs_gb = entry.memory_gb(choose_number_format(entry, measure_machine()))
-        while True:
-            state = self._find_blocker(entry, measure_machine())
-            is_full = not self._residents.has_budget_for(needs_gb)
-            if not is_full and (state is None or state.status != "too_large"):
-                return state
-            if not self._residents.drop_idlest(besides=entry.id):
-                return state or ModelState("too_large", needs_gb=needs_gb, has_gb=self._settings.local_memory_gb)
-
     def queue_place(self, model: str, owner: str) -> QueuePlace | None:
-        """Where the owner's next request stands in the line of a local model, with the expected wait; None where none of theirs waits."""
+        """Where the owner's next request stands in the line of a local model, with the expected wait; None where none waits."""
         held = self._residents.held().get(model)
         return held.engine.place_of(owner) if held is not None and held.engine is not None else None
 
@@ -273,7 +231,7 @@ class Models:
         """How busy each local model in memory is, by id. Adapters of one base share its engine and say the same."""
         return {id: held.engine.load for id, held in self._residents.held().items() if held.engine is not None}
 
-    def score(self, model: str, pairs: Sequence[tuple[PromptLike, str]], *, owner: str = "") -> list[Score]:
+    def score(self, model: str, pairs: Sequence[tuple[PromptLike, str]]) -> list[Score]:
         """How likely a local model finds each continuation after its prompt: natural-log probabilities per token, in batches.
 
         A prompt is a text, taken as it is, or a list of messages, put into the model's prompt format.
@@ -282,14 +240,11 @@ class Models:
 
         Raises: as `chat`; `InvalidValue` where the model does not run here or a side is empty; `PromptTooLong`.
         """
-        from llmops_kit.models.requests import ScoreRequest
-
-        resident = self._load(self.get(model))
-        if resident.engine is None:
+        entry = self.get(model)
+        engine = self._load(entry).engine if entry.provider != "openai" and entry.kind not in ("embedding", "extractive") else None
+        if engine is None:
             raise InvalidValue(name="model", value=model, allowed="starter-lm, huggingface")
-        engine = resident.engine
-        encoded = [(engine.encode(prompt) if isinstance(prompt, str) else engine.render(prompt), engine.encode(text)) for prompt, text in pairs]
-        return engine.score([ScoreRequest(prompt_ids=tuple(prompt), continuation_ids=tuple(text)) for prompt, text in encoded], owner=owner)
+        return engine.score_texts(pairs)
 
     def _find_state(self, entry: ModelEntry, machine: Machine | None, *, api_key: str | None = None) -> ModelState:
         if entry.provider == "openai":

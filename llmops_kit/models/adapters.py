@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llmops_kit.models.loading import ONE_AT_A_TIME
+
 _BASE = "__base__"  # PEFT's word for a row without an adapter
 
 
@@ -32,7 +34,8 @@ class AdapterRack:
         Raises:
             ValueError, RuntimeError: it belongs to another architecture, is no LoRA adapter, or holds no safetensors.
         """
-        from peft import PeftConfig, PeftModel
+        with ONE_AT_A_TIME:
+            from peft import PeftConfig, PeftModel
 
         if self.held.get(name) == folder:
             return

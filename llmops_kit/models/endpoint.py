@@ -156,6 +156,7 @@ class EndpointChat(KitChat):
             use_responses_api=None if self._is_openai else False,
             max_retries=0,  # see endpoint_retry
             http_client=self._wire.client,
+            http_async_client=self._wire.unused,
             http_socket_options=(),
             timeout=self._wire.client.timeout,
         )

@@ -44,8 +44,10 @@ class Wire:
         self._limit_s = connect_timeout_s + request_timeout_s
         self._streams = streams
         self._open: dict[int, tuple[Any, httpx2.Response | None]] = {}  # connection and what it brings, by the thread that reads it
+        tls = tls or httpx2.create_ssl_context()
+        self.unused = httpx2.AsyncClient(verify=tls)  # opens nothing; without one the chat client makes its own for each request, in 25 ms
         self.client = httpx2.Client(
-            verify=True if tls is None else tls,
+            verify=tls,
             timeout=httpx2.Timeout(request_timeout_s, connect=connect_timeout_s),
             follow_redirects=False,  # a redirect would carry the conversation to a server nobody chose
             event_hooks={"request": [self._follow], "response": [self._check]},

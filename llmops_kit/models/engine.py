@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from llmops_kit.errors import InvalidValue, PromptTooLong
+from llmops_kit.errors import InvalidValue, PromptTooLong, UnknownName
 from llmops_kit.models.control_tokens import find_control_tokens
-from llmops_kit.models.requests import Delta, EngineLoad, GenerationRequest, QueuePlace, Score, ScoreRequest
-from llmops_kit.models.scheduler import EngineLimits, Scheduler, Task
+from llmops_kit.models.requests import Delta, EngineLimits, EngineLoad, GenerationRequest, QueuePlace, Score, ScoreRequest
+from llmops_kit.models.running import Task
+from llmops_kit.models.scheduler import Scheduler
 from llmops_kit.models.token_stream import TokenStream
 from llmops_kit.types import Message
 
@@ -56,7 +57,7 @@ class Engine(Protocol):
         """
         ...
 
-    def score(self, requests: Sequence[ScoreRequest], *, owner: str = "") -> list[Score]:
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """How likely each continuation is after its prompt. Raises as `stream` does."""
         ...
 
@@ -107,19 +108,26 @@ class LocalEngine:
         stops = frozenset(self._special_ids[stop] for stop in request.stop if stop in self._special_ids)
         if self._adapter is not None and request.adapter is None:
             request = replace(request, adapter=self._adapter)
+        self._check_adapter(request.adapter)
         task = Task(request, max_tokens=self._fit(request), stop_ids=stops)
         self._scheduler.submit(task)
         return TokenStream(self._scheduler, task, self._loaded)
 
-    def score(self, requests: Sequence[ScoreRequest], *, owner: str = "") -> list[Score]:
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """Natural-log probabilities of continuations, in batches between the tokens of whatever else runs; see `Engine.score`."""
+        if self._adapter is not None:
+            requests = [replace(one, adapter=one.adapter or self._adapter) for one in requests]
         for one in requests:
+            self._check_adapter(one.adapter)
             if not one.prompt_ids or not one.continuation_ids:
                 raise InvalidValue(name="prompt_ids, continuation_ids", value="[]", allowed="≥ 1 token")
             self._refuse_longer(len(one.prompt_ids), len(one.continuation_ids), self.context_tokens)
-        if self._adapter is not None:
-            requests = [replace(one, adapter=one.adapter or self._adapter) for one in requests]
-        return self._scheduler.score(requests, owner=owner)
+        return self._scheduler.score(requests)
+
+    def score_texts(self, pairs: Sequence[tuple[str | Sequence[Message], str]]) -> list[Score]:
+        """As `score`, from texts. A prompt is a text, taken as it is, or a conversation, put into the model's prompt format."""
+        encoded = [(self.encode(prompt) if isinstance(prompt, str) else self.render(prompt), self.encode(text)) for prompt, text in pairs]
+        return self.score([ScoreRequest(prompt_ids=tuple(prompt), continuation_ids=tuple(text)) for prompt, text in encoded])
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Put a LoRA adapter on the model, between two tokens of whatever runs.
@@ -136,6 +144,10 @@ class LocalEngine:
     def retire(self) -> None:
         """Let the thread end, and the weights with it, as soon as nothing is under way."""
         self._scheduler.retire()
+
+    def _check_adapter(self, name: str | None) -> None:
+        if name is not None and not self._scheduler.has_adapter(name):  # without this word the bare model would answer in its place
+            raise UnknownName(kind="adapter", name=name, known="kit.models.loaded()")
 
     def _fit(self, request: GenerationRequest) -> int:
         """The tokens the answer may have."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 SUMS_FILE = "SHA256SUMS"
 _FINGERPRINT_BYTES = 1 << 20
+ONE_AT_A_TIME = threading.RLock()
+"""For whoever imports parts of transformers or loads a model: of two threads at once, one finds a half-made module, or its tied weights "missing"."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ def load_model(
         ModelRefused: a checksum, the tokenizer self-test or the weights are wrong, there are no safetensors, or the model
             wants to run code of its own.
     """
+    with ONE_AT_A_TIME:
+        return _load(entry, folder, settings, revision, progress)
+
+
+def _load(entry: ModelEntry, folder: Path, settings: Settings, revision: str | None, progress: Callable[[float], None] | None) -> LoadedModel:
     if entry.provider == "starter":
         verify_checksums(entry, folder)
     _check_files(entry, folder, settings)

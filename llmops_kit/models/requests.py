@@ -82,3 +82,19 @@ class EngineLoad:
     waiting: int
     slots: int
     tokens_per_s: float
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """What an engine may use: places in the batch, requests that wait, seconds per answer, and megabytes of attention cache.
+
+    `prefill_tokens` prompt tokens are read between two steps of those who are being answered already: more of them
+    let a newcomer start earlier and make the others wait longer for their next token. `threads` 0 leaves torch's own choice.
+    """
+
+    slots: int = 64
+    waiting: int = 1000
+    timeout_s: float = 600.0
+    cache_mb: float = 1024.0
+    prefill_tokens: int = 512
+    threads: int = 0

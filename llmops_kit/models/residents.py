@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_kit.errors import ModelRefused
 from llmops_kit.models.catalogue import ModelEntry
+from llmops_kit.models.readiness import ModelState, measure_machine
 from llmops_kit.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _WEIGHT_FIELDS = ("provider", "model", "revision", "dtype", "tokenizer_loader", "trust_remote_code")
 _MEGABYTES_PER_GB = 1000
+_PATIENCE_S = 2.0
+_SMALL_MB = 100  # a model this small is slower on several threads: they wait for each other longer than they compute
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,20 @@ class Residents:
         idle = [id for id, held in self._held.items() if id != besides and not _is_busy(held)]
         return bool(idle) and self.drop(min(idle, key=lambda id: self._used_at.get(id, 0.0)))
 
+    def make_room(self, entry: ModelEntry, needs_gb: float | None, find_blocker: Callable[[], ModelState | None]) -> ModelState | None:
+        """What keeps the model from being loaded, after idle models were let go for it as far as that helps. Answers about to end are waited for."""
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            state, is_full = find_blocker(), not self.has_budget_for(needs_gb)
+            if not is_full and (state is None or state.status != "too_large"):
+                return state
+            if self.drop_idlest(besides=entry.id):
+                continue
+            if time.monotonic() < until and any(map(_is_busy, self.held().values())):
+                time.sleep(0.05)
+            else:
+                return state or ModelState("too_large", needs_gb=needs_gb, has_gb=self._settings.local_memory_gb)
+
     def has_budget_for(self, needs_gb: float | None) -> bool:
         """Whether a model of this size fits the memory that the settings allow for all models together (0: no limit of their own)."""
         limit = self._settings.local_memory_gb
@@ -183,7 +200,7 @@ class Residents:
             timeout_s=settings.local_timeout_s,
             cache_mb=settings.local_cache_mb or _measure_cache_mb(loaded.device),
             prefill_tokens=512 if loaded.device == "cpu" else 4096,
-            threads=settings.local_threads,
+            threads=settings.local_threads or (1 if loaded.device == "cpu" and loaded.memory_mb < _SMALL_MB else 0),
         )
         return _Base(loaded, LocalEngine(loaded, limits))
 
@@ -199,8 +216,6 @@ def _is_busy(held: Resident) -> bool:
 
 def _measure_cache_mb(device: str) -> float:
     """Megabytes for the attention cache where the settings name none: half of what is free, between 256 and 4096 on a processor."""
-    from llmops_kit.models.readiness import measure_machine
-
     free_mb = measure_machine().memory_free_gb * _MEGABYTES_PER_GB / 2
     return free_mb if device == "cuda" else min(4096.0, max(256.0, free_mb))
 

@@ -7,17 +7,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from llmops_kit.errors import Busy, EngineStopped, KitError, ModelRefused, TimedOut
+from llmops_kit.errors import Busy, KitError, ModelRefused, TimedOut
 from llmops_kit.models.adapters import AdapterRack
-from llmops_kit.models.batch import Lane, Network, Row, group_prompts, read_prompts
+from llmops_kit.models.batch import Network
 from llmops_kit.models.fair_queue import FairQueue
-from llmops_kit.models.requests import EngineLoad, GenerationRequest, QueuePlace, Score, ScoreRequest
-from llmops_kit.models.sampling import Sampler
+from llmops_kit.models.pace import Pace
+from llmops_kit.models.requests import EngineLimits, EngineLoad, QueuePlace, Score, ScoreRequest
+from llmops_kit.models.running import RunningBatch, Task, stopped
 from llmops_kit.models.scoring import ScoreJob
 from llmops_kit.models.stop_ids import find_stop_ids
 
@@ -28,51 +27,6 @@ log = logging.getLogger(__name__)
 
 _LINGER_S = 5.0  # an idle engine keeps its thread this long
 _LOOK_S = 0.2  # and looks this often whether the program ends meanwhile
-_SHORTEST_LANE_TOKENS = 512
-_LANE_FACTOR = 4  # rows of a lane differ in final length at most by this factor: what a row can lose to its neighbours' width
-_RATE_WINDOW_S = 5.0
-_NEWEST_SHARE = 0.2  # of the newest answer in the mean time an answer takes
-
-
-@dataclass(frozen=True)
-class EngineLimits:
-    """What an engine may use: places in the batch, requests that wait, seconds per answer, and megabytes of attention cache.
-
-    `prefill_tokens` prompt tokens are read between two steps of those who are being answered already: more of them
-    let a newcomer start earlier and make the others wait longer for their next token. `threads` 0 leaves torch's own choice.
-    """
-
-    slots: int = 64
-    waiting: int = 1000
-    timeout_s: float = 600.0
-    cache_mb: float = 1024.0
-    prefill_tokens: int = 512
-    threads: int = 0
-
-
-class Task:
-    """A request under way. Its tokens, its error, or nothing more arrive in `inbox`."""
-
-    def __init__(self, request: GenerationRequest, *, max_tokens: int, stop_ids: frozenset[int]) -> None:
-        self.request = request
-        self.max_tokens = max_tokens
-        self.stop_ids = stop_ids
-        self.inbox: SimpleQueue[int | BaseException] = SimpleQueue()
-        self.row = Row(request.prompt_ids, Sampler(request), request.adapter)
-        self.reserved_tokens = len(request.prompt_ids) + max_tokens
-        self.written = 0
-        self.cancelled = False
-        self.asked_at = time.monotonic()
-        self.started_at = 0.0
-        self.deadline = float("inf")
-
-    @property
-    def lane_tokens(self) -> int:
-        """The longest final length in the lane this request belongs to."""
-        tokens = _SHORTEST_LANE_TOKENS
-        while tokens < self.reserved_tokens:
-            tokens *= _LANE_FACTOR
-        return tokens
 
 
 class Scheduler:
@@ -87,7 +41,11 @@ class Scheduler:
         self._stop_ids = find_stop_ids(loaded.model, loaded.tokenizer)
         self._adapters = AdapterRack(loaded.model)
         self._network = Network(loaded.model, loaded.device, self._adapters)
-        self._most_cells = max(1, int(limits.cache_mb * 1e6 / self._network.cell_bytes))
+        self.most_tokens = max(1, int(limits.cache_mb * 1e6 / self._network.cell_bytes))
+        """The longest request that fits the attention cache even alone."""
+        self._batch = RunningBatch(
+            self._network, self._model_id, cache_cells=self.most_tokens, prefill_tokens=limits.prefill_tokens, tell=self._end
+        )
         self._lock = threading.Condition()
         self._waiting: FairQueue[Task] = FairQueue()
         self._scores: deque[ScoreJob] = deque()
@@ -95,27 +53,16 @@ class Scheduler:
         self._thread: threading.Thread | None = None
         self._linger_s = _LINGER_S
         self._under_way: set[Task] = set()
-        self._joining: list[Task] = []
-        self._running: dict[Row, Task] = {}
-        self._lanes: dict[int, Lane] = {}
-        self._answer_s: float | None = None
-        self._steps: deque[tuple[float, int]] = deque(maxlen=1000)
+        self._pace = Pace()
 
     # --- for any thread ------------------------------------------------------------------------------------------------
 
     @property
-    def most_tokens(self) -> int:
-        """The longest request that fits the attention cache even alone."""
-        return self._most_cells
-
-    @property
     def load(self) -> EngineLoad:
         """How busy the engine is."""
-        now = time.monotonic()
         with self._lock:
-            recent = [tokens for moment, tokens in self._steps if now - moment < _RATE_WINDOW_S]
             waiting = len(self._waiting)
-            return EngineLoad(len(self._under_way) - waiting, waiting, self._limits.slots, sum(recent) / _RATE_WINDOW_S)
+            return EngineLoad(len(self._under_way) - waiting, waiting, self._limits.slots, self._pace.tokens_per_s)
 
     def place_of(self, owner: str) -> QueuePlace | None:
         """Where the owner's first waiting request stands."""
@@ -132,11 +79,8 @@ class Scheduler:
         position = self._waiting.position(task.request.owner, task)
         if position is None:
             return None
-        busy = len(self._running) + len(self._joining)
-        if busy < self._limits.slots - position and position == 0:
-            return QueuePlace(0, 0.0)
-        wait_s = None if self._answer_s is None else self._answer_s * (position + 1) / max(1, min(self._limits.slots, busy))
-        return QueuePlace(position, wait_s)
+        held = [other for other in self._under_way if other.started_at]
+        return QueuePlace(position, self._pace.expect_wait_s(position, held, slots=self._limits.slots))
 
     def submit(self, task: Task) -> None:
         """Put a request in line. Raises `Busy` where too many wait."""
@@ -156,8 +100,8 @@ class Scheduler:
             if self._waiting.remove(task.request.owner, task):
                 self._under_way.discard(task)
 
-    def score(self, requests: Sequence[ScoreRequest], *, owner: str) -> list[Score]:
-        """Score continuations and wait for it."""
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+        """Score continuations and wait for it. Several callers take turns, batch by batch."""
         job = ScoreJob(requests)
         with self._lock:
             self._scores.append(job)
@@ -168,6 +112,10 @@ class Scheduler:
             job.cancelled = True
             raise
 
+    def has_adapter(self, name: str) -> bool:
+        """Whether the adapter is loaded."""
+        return name in self._adapters.held
+
     def load_adapter(self, name: str, folder: Path) -> None:
         """Load an adapter between two steps and wait for it."""
         self._order(lambda: self._adapters.load(name, folder), f"adapter {folder}")
@@ -176,8 +124,9 @@ class Scheduler:
         """Drop an adapter once nobody's answer uses it any more, and wait for that."""
 
         def drop() -> bool:
-            if any(task.request.adapter == name for task in (*self._running.values(), *self._joining)):
-                return False
+            with self._lock:
+                if any(task.request.adapter == name for task in self._under_way):
+                    return False
             self._adapters.drop(name)
             return True
 
@@ -206,7 +155,7 @@ class Scheduler:
             except Exception as error:  # noqa: BLE001 - raised again in the thread of whoever gave the order
                 outcome.append(ModelRefused(model=self._model_id, reason=f"{named}: {' '.join(str(error).split())[:300]}"))
             except BaseException:
-                outcome.append(self._broken("its thread ended"))
+                outcome.append(stopped(self._model_id, "its thread ended"))
                 raise
             finally:
                 done.set()
@@ -268,21 +217,21 @@ class Scheduler:
             self._orders.popleft()()
         self._let_go()
         self._admit()
-        if self._joining:
-            self._read_some()
-        for lane in list(self._lanes.values()):
-            self._step(lane)
+        self._batch.read_prompts()
+        tokens = self._batch.step()
+        with self._lock:
+            self._pace.note_step(tokens)
         if self._scores:
             self._score_some()
 
     def _let_go(self) -> None:
         """Free the places of what was cancelled or took too long."""
         now = time.monotonic()
-        for task in [*self._joining, *self._running.values()]:
+        for task in self._batch.tasks:
             if task.cancelled:
-                self._release(task)
+                self._batch.release(task)
             elif now > task.deadline:
-                self._release(task, self._timed_out(task, now))
+                self._batch.release(task, self._timed_out(task, now))
         with self._lock:
             for task in [task for task in self._waiting if task.cancelled or now > task.deadline]:
                 self._waiting.remove(task.request.owner, task)
@@ -297,107 +246,35 @@ class Scheduler:
         """Give free places to whoever is next. One that does not fit the memory yet holds up the line, so that it is not overtaken for ever."""
         slots = self._limits.slots
         with self._lock:
-            while len(self._running) + len(self._joining) < slots:
+            while len(self._batch.tasks) < slots:
                 found = self._waiting.peek(most=max(1, slots - slots // 4))  # a quarter stays free for people who have none
-                if found is None or not self._has_memory_for(found[1]):
+                if found is None or not self._batch.fits(found[1]):
                     return
-                task = self._waiting.take(found[0])
-                task.started_at = time.monotonic()
-                self._joining.append(task)
+                self._batch.add(self._waiting.take(found[0]))
 
-    def _has_memory_for(self, task: Task) -> bool:
-        under_way = [*self._running.values(), *self._joining]
-        if not under_way:
-            return True
-        lanes: dict[int, list[int]] = {}
-        for one in (*under_way, task):
-            lanes.setdefault(one.lane_tokens, []).append(one.reserved_tokens)
-        return sum(len(tokens) * max(tokens) for tokens in lanes.values()) <= self._most_cells
-
-    def _read_some(self) -> None:
-        """Read prompts of newcomers, a group at a time; whose prompt is read to its end joins a lane."""
-        by_row = {task.row: task for task in self._joining}
-        for rows in group_prompts(list(by_row), self._limits.prefill_tokens):
-            try:
-                cache = read_prompts(self._network, rows, self._limits.prefill_tokens)
-            except Exception as error:  # what one group breaks is its own
-                log.exception("The engine of %s could not read %d prompts.", self._model_id, len(rows))
-                for row in rows:
-                    self._release(by_row[row], self._broken(f"{type(error).__name__}: {error}"))
-                continue
-            for place, row in enumerate(rows):
-                task = by_row[row]
-                if row.length < len(row.prompt_ids):
-                    continue
-                self._joining.remove(task)
-                self._running[row] = task
-                if self._deliver(task):
-                    self._lanes.setdefault(task.lane_tokens, Lane(self._network)).join(row, cache, place)
-
-    def _step(self, lane: Lane) -> None:
-        if not lane.rows:
-            return
-        lane.step()
-        with self._lock:
-            self._steps.append((time.monotonic(), len(lane.rows)))
-        for row in list(lane.rows):
-            self._deliver(self._running[row])
-
-    def _deliver(self, task: Task) -> bool:
-        """Hand over the token that was chosen. False where it was the last."""
-        row = task.row
-        if not row.is_finite:
-            self._release(task, self._not_finite())
-            return False
-        task.written += 1
-        task.inbox.put(row.unread)
-        if row.unread in task.stop_ids or task.written >= task.max_tokens:
-            self._release(task)
-            return False
-        return True
-
-    def _release(self, task: Task, error: KitError | None = None) -> None:
-        """Free a task's place, and tell its reader why if it did not simply end."""
-        if self._running.pop(task.row, None) is not None:
-            for lane in self._lanes.values():
-                if task.row in lane.rows:
-                    lane.leave(task.row)
-                    break
-        else:
-            self._joining.remove(task)
+    def _end(self, task: Task, error: KitError | None) -> None:
+        """A task has left the batch: tell its reader why if it did not simply end, and keep the account."""
         if error is not None:
             task.inbox.put(error)
         with self._lock:
             self._under_way.discard(task)
             self._waiting.free(task.request.owner)
             if error is None and not task.cancelled:
-                took_s = time.monotonic() - task.started_at
-                self._answer_s = took_s if self._answer_s is None else (1 - _NEWEST_SHARE) * self._answer_s + _NEWEST_SHARE * took_s
+                self._pace.note_answer(task)
 
     def _fail_all(self, reason: str) -> None:
         """Tell everybody whose answer was being written, and start with an empty batch. Who waits goes on waiting."""
-        self._joining, self._running, self._lanes = [], {}, {}
         with self._lock:
+            self._batch.clear()
             tasks = self._under_way.difference(self._waiting)
             self._under_way -= tasks
             self._waiting.free_all()
             scores = list(self._scores)
             self._scores.clear()
         for task in tasks:
-            task.inbox.put(self._broken(reason))
+            task.inbox.put(stopped(self._model_id, reason))
         for job in scores:
-            job.put(self._broken(reason))
-
-    def _broken(self, reason: str) -> EngineStopped:
-        return EngineStopped(model=self._model_id, reason=reason)
-
-    def _not_finite(self) -> ModelRefused:
-        return ModelRefused(
-            en=f"The model “{self._model_id}” was refused: its weights give numbers that are not finite (NaN). Load or train it again.",
-            ja=f"モデル「{self._model_id}」は使えません：重みの計算結果が有限の数になりません（NaN）。読み込みまたは学習をやり直してください。",
-            model=self._model_id,
-            reason="not finite",
-        )
+            job.put(stopped(self._model_id, reason))
 
     def _score_some(self) -> None:
         """One batch of the scoring job whose turn it is."""
@@ -408,7 +285,7 @@ class Scheduler:
         try:
             job.advance(self._network)
         except BaseException as error:
-            job.put(self._broken(f"{type(error).__name__}: {error}"))
+            job.put(stopped(self._model_id, f"{type(error).__name__}: {error}"))
             if not isinstance(error, Exception):
                 raise
             log.exception("The engine of %s could not score.", self._model_id)

@@ -11,7 +11,8 @@ from llmops_kit.models.requests import Delta, QueuePlace
 
 if TYPE_CHECKING:
     from llmops_kit.models.loading import LoadedModel
-    from llmops_kit.models.scheduler import Scheduler, Task
+    from llmops_kit.models.running import Task
+    from llmops_kit.models.scheduler import Scheduler
 
 _LOOK_S = 1.0  # how often a reader that waits looks whether the engine's thread is still there
 

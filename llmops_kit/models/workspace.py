@@ -9,10 +9,32 @@ from typing import Any
 
 import yaml
 
-from llmops_kit.errors import WorkspaceError
-from llmops_kit.models.catalogue import read_catalogue, write_entry
+from llmops_kit.errors import InvalidValue, WorkspaceError
+from llmops_kit.models.catalogue import ModelEntry, parse_entry, read_catalogue, write_entry
 
 PINS_FILE = "models.lock.yaml"
+
+
+def make_entry(id: str, given: Mapping[str, Any], *, base: ModelEntry | None) -> ModelEntry:
+    """The entry of a model somebody adds, from the fields `given` (None: not given), over those of `base` if there is one.
+
+    Raises:
+        InvalidValue: a field does not serve, or nothing says where the model is.
+    """
+    inherited = {} if base is None else base.model_dump(mode="json", exclude_unset=True, exclude={"display_name", "notes"})
+    raw = {"model": id, **inherited, "id": id, **{name: value for name, value in given.items() if value is not None}}
+    if raw.get("provider") == "openai":
+        raw.setdefault("prompt_style", "openai")
+    entry = parse_entry(raw)
+    is_nowhere = entry.provider == "openai" and entry.base_url is None and entry.api_key_env is None
+    if is_nowhere or (entry.provider == "starter" and entry.adapter is None):
+        allowed = "huggingface; openai + base_url (or api_key_env)"
+        raise InvalidValue(name="provider, base_url", value=f"{entry.provider}, {entry.base_url}", allowed=allowed)
+    if entry.is_local_folder:
+        entry = entry.model_copy(update={"model": str(Path(entry.model).absolute())})
+    if entry.adapter is not None:
+        entry = entry.model_copy(update={"adapter": str(Path(entry.adapter).absolute())})
+    return entry
 
 
 def append_entry(file: Path, raw: Mapping[str, Any]) -> None:

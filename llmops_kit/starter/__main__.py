@@ -21,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.what == "card":
         write_card(chosen.weights, chosen.out)
         return 0
+    if chosen.what == "lm":
+        logging.getLogger(__name__).info("size %s on %s; the weights in %s will be replaced", chosen.size, chosen.device, chosen.out)
     recipe = evaluate_again(chosen.data, chosen.weights, held_out_rows=chosen.rows) if chosen.what == "evaluate" else _train(chosen)
     for name, result in recipe["evaluation"].items():  # type: ignore[attr-defined]
         logging.getLogger(__name__).info("%s %s", name, {key: value for key, value in result.items() if key != "examples"})
@@ -44,8 +46,8 @@ def _build_parser() -> argparse.ArgumentParser:
     kinds = parser.add_subparsers(dest="what", required=True)
     lm = kinds.add_parser("lm", help="train the small bilingual language model")
     lm.add_argument("--data", type=Path, required=True, help="the data folder")
-    lm.add_argument("--out", type=Path, default=weights_folder("starter-lm"), help="where the weights go; default: into the package")
-    lm.add_argument("--size", choices=sorted(SIZES), default="small")
+    lm.add_argument("--out", type=Path, default=weights_folder("starter-lm"), help="where the weights go, replacing those there; default: into the package")
+    lm.add_argument("--size", choices=sorted(SIZES), default="small", help="small: for a processor; large: for a GPU, with the kinds of the library's prompts")
     lm.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: bfloat16 arithmetic and large batches")
     lm.add_argument("--steps", type=int, default=None, help="optimiser steps")
     lm.add_argument("--minutes", dest="cpu_minutes", type=float, default=None, help="stop after this many CPU-minutes of training")

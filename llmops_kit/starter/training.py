@@ -29,6 +29,7 @@ Batch = list[tuple[list[int], list[int]]]
 POOL_ROWS = 320
 POOL_SHARE = 24  # a pool has at least one row in so many tokens of a batch, which makes several batches
 IGNORED = -100
+FIRST_TOKENS = 64  # of an answer, before the rows without an end are tried again with more
 
 
 @dataclass(frozen=True)
@@ -238,15 +239,17 @@ def answer_rows(model: LlamaForCausalLM, tokenizer: Tokenizer, rows: list[Row], 
     vocabulary = tokenizer.get_vocab()
     pad, eos = vocabulary[PAD], vocabulary[EOS]
     prompts = [encode_row(tokenizer, row)[0] for row in rows]
-    order = sorted(range(len(rows)), key=lambda number: len(prompts[number]))
+    open_rows = sorted(range(len(rows)), key=lambda number: len(prompts[number]))
     answers: list[str | None] = [None] * len(rows)
-    for start in range(0, len(order), batch_rows):
-        numbers = order[start : start + batch_rows]
-        width = max(len(prompts[number]) for number in numbers)
-        ids = torch.tensor([[pad] * (width - len(prompts[number])) + prompts[number] for number in numbers], device=model.device)
-        with torch.inference_mode():
-            out = model.generate(ids, attention_mask=(ids != pad).long(), max_new_tokens=max_new_tokens, do_sample=False)
-        for number, sequence in zip(numbers, out[:, width:].tolist(), strict=True):
-            if eos in sequence:
-                answers[number] = tokenizer.decode(sequence[: sequence.index(eos)])
+    for limit in sorted({min(FIRST_TOKENS, max_new_tokens), max_new_tokens}):  # the few that go on and on are taken up again by themselves
+        for start in range(0, len(open_rows), batch_rows):
+            numbers = open_rows[start : start + batch_rows]
+            width = max(len(prompts[number]) for number in numbers)
+            ids = torch.tensor([[pad] * (width - len(prompts[number])) + prompts[number] for number in numbers], device=model.device)
+            with torch.inference_mode():
+                out = model.generate(ids, attention_mask=(ids != pad).long(), max_new_tokens=limit, do_sample=False)
+            for number, sequence in zip(numbers, out[:, width:].tolist(), strict=True):
+                if eos in sequence:
+                    answers[number] = tokenizer.decode(sequence[: sequence.index(eos)])
+        open_rows = [number for number in open_rows if answers[number] is None]
     return answers

@@ -190,8 +190,8 @@ def _waiting(kit: Kit, run: Run, language: Language) -> str:
     if place is None:
         return say("facts.waiting", language)
     if place.expected_wait_s is None:
-        return say("facts.in_line", language, ahead=place.position)
-    return say("facts.in_line_for", language, ahead=place.position, wait=max(1, round(place.expected_wait_s)))
+        return say("facts.in_line", language, place=place.position + 1)
+    return say("facts.in_line_for", language, place=place.position + 1, wait=max(1, round(place.expected_wait_s)))
 
 
 def _call(kit: Kit, request: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -5,6 +5,7 @@ Each share stands beside the best of five trivial answers; which one is best is 
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections import Counter, defaultdict
@@ -17,10 +18,11 @@ from llmops_kit import open_kit
 from llmops_kit.starter import weights_folder
 from llmops_kit.starter.corpus import Corpus, read_corpus, split_sentences
 from llmops_kit.starter.curriculum import LANGUAGES, Curriculum
-from llmops_kit.starter.evaluation import MAX_NEW_TOKENS, SPAN_QUESTIONS, accepts, wilson
+from llmops_kit.starter.evaluation import FORM_ONLY, MAX_NEW_TOKENS, SPAN_QUESTIONS, accepts, wilson
 from llmops_kit.starter.passages import SPAN_ASKS, sentence_around, span_row
-from llmops_kit.starter.recipe import ARTICLES, build_curriculum
+from llmops_kit.starter.recipe import ARTICLES, WEIGHTS_OF, build_curriculum
 from llmops_kit.starter.rows import Row
+from llmops_kit.starter.shipping import RECIPE
 from llmops_kit.starter.training import answer_rows
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ def _run_tasks(rows: int) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).float().eval()
     tokenizer = AutoTokenizer.from_pretrained(folder).backend_tokenizer
     corpus = read_corpus(DATA, articles=ARTICLES)
-    curriculum = build_curriculum(corpus)
+    size = json.loads((folder / RECIPE).read_text(encoding="utf-8"))["size"]
+    curriculum = build_curriculum(corpus, WEIGHTS_OF[size])
     _print_kinds(model, tokenizer, curriculum, rows)
     _print_sentences(model, tokenizer, corpus, SPAN_QUESTIONS if rows == ROWS else rows)
 
@@ -81,10 +84,11 @@ def _print_kinds(model: LlamaForCausalLM, tokenizer: Tokenizer, curriculum: Curr
             name, trivial = _choose_trivial(drawn[kind, language])
             right, easy = sum(map(accepts, held_out, answers)), sum(accepts(row, trivial(row)) for row in held_out)
             stopped = sum(answer is not None for answer in answers)
-            for key, count in (("n", len(held_out)), ("right", right), ("easy", easy), ("stopped", stopped)):
+            for key, count in () if kind in FORM_ONLY else (("n", len(held_out)), ("right", right), ("easy", easy), ("stopped", stopped)):
                 total[language, key] += count
             ours, theirs = _share(right, len(held_out)), _share(easy, len(held_out))
-            print(f"| {kind} | {language} | {len(held_out)} | {ours} | {stopped} | {name} | {theirs} | {_ratio(right, easy)} |")
+            title = f"{kind} (form alone)" if kind in FORM_ONLY else kind
+            print(f"| {title} | {language} | {len(held_out)} | {ours} | {stopped} | {name} | {theirs} | {_ratio(right, easy)} |")
     for language in LANGUAGES:
         count, right, stopped, easy = (total[language, key] for key in ("n", "right", "stopped", "easy"))
         print(f"| all | {language} | {count} | {_share(right, count)} | {stopped} | the best for each kind | {_share(easy, count)} | {_ratio(right, easy)} |")
