@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from llmops_kit.models.adapters import AdapterRack
 
+_ONE_THREAD_PRODUCTS = 2e7
 _SIMILAR = 1.5  # prompts are read together while the longest is at most this many times the shortest …
 _SLACK_TOKENS = 16  # … and this many tokens more
 
@@ -34,7 +36,7 @@ class Row:
 class Network:
     """The forward pass of one model, with the parts of its interface that differ between architectures looked up once."""
 
-    def __init__(self, model: Any, device: str, adapters: AdapterRack) -> None:
+    def __init__(self, model: Any, device: str, adapters: AdapterRack, *, threads: int = 0) -> None:
         parameters = inspect.signature(model.forward).parameters
         self._model = model
         self._device = device
@@ -42,6 +44,8 @@ class Network:
         self._keeps_last = "logits_to_keep" in parameters
         self._takes_positions = "position_ids" in parameters
         config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+        self._parameters = sum(weight.numel() for weight in model.parameters())
+        self._threads = threads
         self.layers = int(config.num_hidden_layers)
         self.vocabulary = int(config.vocab_size)
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -55,10 +59,20 @@ class Network:
         extra: dict[str, Any] = {"logits_to_keep": keep} if self._keeps_last else {}
         if self._takes_positions:
             extra["position_ids"] = positions
+        self._share_cores(ids.numel())
         with self._adapters.chosen(adapters):
             output = self._model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **extra)
         logits: torch.Tensor = output.logits[:, -keep:].float()
         return logits
+
+    def _share_cores(self, tokens: int) -> None:
+        """A small step on one thread: several would wait for each other, and for the readers' threads, longer than they compute."""
+        if self._device == "cpu":
+            import torch
+
+            wanted = 1 if tokens * self._parameters < _ONE_THREAD_PRODUCTS else self._threads or os.cpu_count() or 1
+            if torch.get_num_threads() != wanted:
+                torch.set_num_threads(wanted)
 
     def tensor(self, values: Any) -> torch.Tensor:
         """Whole numbers as a tensor where the model is."""

@@ -95,6 +95,11 @@ def load_model(
 
 
 def _load(entry: ModelEntry, folder: Path, settings: Settings, revision: str | None, progress: Callable[[float], None] | None) -> LoadedModel:
+    import torch
+
+    # Here and in every thread but the engine's: a second pool of OpenMP threads makes more threads than cores, after which
+    # none of them waits actively any more. Measured on two cores: 15 ms a step of 40 rows became 27 ms.
+    torch.set_num_threads(1)
     if entry.provider == "starter":
         verify_checksums(entry, folder)
     _check_files(entry, folder, settings)

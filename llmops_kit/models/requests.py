@@ -89,10 +89,10 @@ class EngineLimits:
     """What an engine may use: places in the batch, requests that wait, seconds per answer, and megabytes of attention cache.
 
     `prefill_tokens` prompt tokens are read between two steps of those who are being answered already: more of them
-    let a newcomer start earlier and make the others wait longer for their next token. `threads` 0 leaves torch's own choice.
+    let a newcomer start earlier and make the others wait longer for their next token. `threads` 0 are as many as there are cores.
     """
 
-    slots: int = 64
+    slots: int = 128
     waiting: int = 1000
     timeout_s: float = 600.0
     cache_mb: float = 1024.0

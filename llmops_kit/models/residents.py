@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _WEIGHT_FIELDS = ("provider", "model", "revision", "dtype", "tokenizer_loader", "trust_remote_code")
 _MEGABYTES_PER_GB = 1000
 _PATIENCE_S = 2.0
-_SMALL_MB = 100  # a model this small is slower on several threads: they wait for each other longer than they compute
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ class Residents:
             timeout_s=settings.local_timeout_s,
             cache_mb=settings.local_cache_mb or _measure_cache_mb(loaded.device),
             prefill_tokens=512 if loaded.device == "cpu" else 4096,
-            threads=settings.local_threads or (1 if loaded.device == "cpu" and loaded.memory_mb < _SMALL_MB else 0),
+            threads=settings.local_threads,
         )
         return _Base(loaded, LocalEngine(loaded, limits))
 

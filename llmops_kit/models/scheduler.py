@@ -40,7 +40,7 @@ class Scheduler:
         self._limits = limits
         self._stop_ids = find_stop_ids(loaded.model, loaded.tokenizer)
         self._adapters = AdapterRack(loaded.model)
-        self._network = Network(loaded.model, loaded.device, self._adapters)
+        self._network = Network(loaded.model, loaded.device, self._adapters, threads=limits.threads)
         self.most_tokens = max(1, int(limits.cache_mb * 1e6 / self._network.cell_bytes))
         """The longest request that fits the attention cache even alone."""
         self._batch = RunningBatch(
@@ -187,8 +187,6 @@ class Scheduler:
     def _work(self) -> None:
         import torch
 
-        if self._limits.threads:
-            torch.set_num_threads(self._limits.threads)
         with torch.inference_mode():
             while self._wait_for_work():
                 try:

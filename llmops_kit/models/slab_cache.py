@@ -15,7 +15,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 if TYPE_CHECKING:
     import torch
 
-COLUMN_STEP = 128  # columns a slab grows by: at least as many steps lie between two moves of its content
+COLUMN_STEP = 64  # columns a slab grows by: at least as many steps lie between two moves of its content
+ROW_STEP = 8
 
 
 class SlabLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -105,7 +106,7 @@ class SlabCache(Cache):  # type: ignore[misc]
         if have is not None and rows <= have.shape[0] and width <= self.end < have.shape[2]:
             return
         keep_rows = 0 if have is None else have.shape[0]
-        rows = max(keep_rows, 1 << (rows - 1).bit_length())
+        rows = max(keep_rows, -(-rows // ROW_STEP) * ROW_STEP if rows > ROW_STEP else 1 << (rows - 1).bit_length())
         columns = (width // COLUMN_STEP + 1) * COLUMN_STEP + COLUMN_STEP
         for layer in self.layers:
             layer.keys = self._moved(layer.keys, like[0], rows=rows, columns=columns, end=width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from queue import Empty
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ class TokenStream(Iterator[Delta]):
         self._task = task
         self._characters = Detokenizer(loaded.tokenizer)
         self._shown = TextFilter(task.request.stop, newline_token=entry.newline_token, strip_leading_newline=entry.strip_leading_newline)
+        self._unread: deque[int] = deque()
         self._count = 0
         self._ended = False
 
@@ -40,14 +42,17 @@ class TokenStream(Iterator[Delta]):
     def __next__(self) -> Delta:
         if self._ended:
             raise StopIteration
-        try:
-            item = self._task.inbox.get(timeout=_LOOK_S)
-        except Empty:
-            self._scheduler.look_after()
-            return Delta("", self._count)  # a sign of life, so that a reader can tell its place in the queue, or stop
-        if isinstance(item, BaseException):
-            self._ended = True
-            raise item
+        if not self._unread:
+            try:
+                news = self._task.inbox.get(timeout=_LOOK_S)
+            except Empty:
+                self._scheduler.look_after()
+                return Delta("", self._count)  # a sign of life, so that a reader can tell its place in the queue, or stop
+            if isinstance(news, BaseException):
+                self._ended = True
+                raise news
+            self._unread.extend(news)
+        item = self._unread.popleft()
         self._count += 1
         if item in self._task.stop_ids:
             self._ended = True
