@@ -37,6 +37,11 @@ class Network:
     """The forward pass of one model, with the parts of its interface that differ between architectures looked up once."""
 
     def __init__(self, model: Any, device: str, adapters: AdapterRack, *, threads: int = 0) -> None:
+        if device == "cuda":
+            import torch
+
+            # cuDNN's attention plans every cache width anew, some 50 ms each, and here each step has another width.
+            torch.backends.cuda.enable_cudnn_sdp(False)
         parameters = inspect.signature(model.forward).parameters
         self._model = model
         self._device = device

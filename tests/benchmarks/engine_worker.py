@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import threading
 import time
@@ -152,6 +153,8 @@ def main() -> None:
 
         engine = open_engine(Path(folder), dtype=dtype, limits=json.loads(limits)) if what == "ours" else None
         answer = _answer_ours(engine) if engine is not None else _answer_generate(_load(Path(folder), dtype))
+        if engine is None:  # loading leaves one thread to everybody but the engine; these compute themselves
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
         print(json.dumps({"ready": True, "threads": torch.get_num_threads(), "engine": type(engine).__name__ if engine else None}), file=out, flush=True)
         for line in sys.stdin:
             load = json.loads(line)
