@@ -118,7 +118,7 @@ class Playground:
         participant: str = "local",
         resume: str | None = None,
         cancel: threading.Event | None = None,
-        workers: int = 4,
+        workers: int = 8,
         api_keys: Mapping[str, str] | None = None,
         progress: Progress | Literal[False] | None = None,
     ) -> pd.DataFrame:

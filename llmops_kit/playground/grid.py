@@ -73,7 +73,7 @@ def stream_grid(
     participant: str = "local",
     resume: str | None = None,
     cancel: threading.Event | None = None,
-    workers: int = 4,
+    workers: int = 8,
     api_keys: Mapping[str, str] | None = None,
 ) -> Iterator[GridStep]:
     """Run a grid and give a step at its start and after each cell. Closing the iterator stops it, as `cancel` does.

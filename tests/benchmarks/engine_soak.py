@@ -257,7 +257,7 @@ class Soak:
             ScoreRequest(prompt_ids=request.prompt_ids[:40], continuation_ids=request.prompt_ids[2 : 4 + number], adapter=request.adapter)
             for number in range(3)
         ]
-        scores = self._engine.score(asked, owner=request.owner)
+        scores = self._engine.score(asked)
         if [len(score.token_logprobs) for score in scores] != [len(one.continuation_ids) for one in asked] or any(score.logprob > 0 for score in scores):
             self._note_wrong("score: not one log probability per token")
         return "scored"
