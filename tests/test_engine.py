@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llmops_kit.errors import Busy, EngineStopped, KitError, ModelRefused, PromptTooLong, TimedOut, UnknownName
+from llmops_kit.errors import Busy, EngineStopped, InvalidValue, KitError, ModelRefused, PromptTooLong, TimedOut, UnknownName
 from llmops_kit.models.engine import EngineLimits, GenerationRequest, LocalEngine, ScoreRequest
 from llmops_kit.types import Message
 from tests.tiny_model import load_test_model
@@ -204,6 +204,21 @@ def test_rows_of_every_length_pass_through_one_lane_in_any_order(tiny):
     assert together[:12] == alone
 
 
+def test_a_seed_gives_the_same_answer_whatever_its_neighbours_sample(tiny):
+    """Rows that cut their candidates draw from a sorted list; those that do not must not do so because of them."""
+    engine = LocalEngine(tiny)
+    ids = ids_of(engine, "Hello")
+    plain = GenerationRequest(prompt_ids=ids, max_tokens=40, temperature=1.3, seed=7)
+    cutting = [
+        GenerationRequest(prompt_ids=ids, max_tokens=60, temperature=1.1, seed=number, top_p=0.8, top_k=number % 2 * 20, repetition_penalty=1.2)
+        for number in range(5)
+    ]
+    alone = [read(engine.stream(request)) for request in (plain, *cutting)]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda request: read(engine.stream(request)), (plain, *cutting)))
+    assert together == alone
+
+
 # --- taking turns ------------------------------------------------------------------------------------------------------
 
 
@@ -350,6 +365,34 @@ def test_an_adapter_that_does_not_fit_is_refused_and_the_model_answers_on(tiny, 
         engine.load_adapter("broken", tmp_path)
     assert str(tmp_path) in caught.value.text("ja")
     assert list(engine.stream(GenerationRequest(prompt_ids=ids_of(engine, "Hi"), max_tokens=2)))
+
+
+def test_adapters_that_would_change_everybodys_answers_are_refused(tiny, tmp_path):
+    """PEFT gives saved modules, biases and token rows to every row of a batch, and cannot mix DoRA."""
+    import json
+
+    engine = LocalEngine(tiny)
+    ids = ids_of(engine, "Hi")
+    bare = read(engine.stream(GenerationRequest(prompt_ids=ids, max_tokens=12)))
+    folder = make_adapter(tiny, tmp_path / "adapter", 9)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    for change in ({"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"bias": "all"}, {"r": 5}):
+        (folder / "adapter_config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(ModelRefused):
+            engine.load_adapter("shared", folder)
+    assert read(engine.stream(GenerationRequest(prompt_ids=ids, max_tokens=12))) == bare, "nothing of them is left on the model"
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    engine.load_adapter("fine", folder)
+    assert read(engine.stream(GenerationRequest(prompt_ids=ids, max_tokens=12, adapter="fine"))) != bare
+    engine.drop_adapter("fine")
+
+
+def test_ids_beyond_the_vocabulary_and_empty_answers_are_refused(tiny):
+    engine = LocalEngine(tiny)
+    with pytest.raises(InvalidValue, match="100000"):
+        engine.stream(GenerationRequest(prompt_ids=(5, 100_000)))
+    with pytest.raises(InvalidValue, match="max_tokens"):
+        engine.stream(GenerationRequest(prompt_ids=(5,), max_tokens=0))
 
 
 def test_an_idle_engine_has_no_thread_and_frees_its_model(tmp_path):

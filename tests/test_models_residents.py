@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,12 @@ def test_an_adapter_is_a_model_that_shares_the_weights_of_its_base(settings: Set
     for thread in threads:
         thread.join(60)
     assert answers == {"tiny": {bare}, "styled": {styled}}, "in one batch each has its own"
+    writing = models.chat("styled").stream(QUESTION, max_tokens=300, temperature=1.5)
+    next(writing)
+    assert models.unload("styled") and models.chat("styled").invoke(QUESTION).content == styled, "loaded anew while the old one is still answering"
+    writing.close()
+    time.sleep(0.3)
+    assert models.chat("styled").invoke(QUESTION).content == styled, "the old one's leaving takes nothing of the new one away"
     assert models.unload("styled") and models.chat("tiny").invoke(QUESTION).content == bare
     assert models.chat("styled").invoke(QUESTION).content == styled
 

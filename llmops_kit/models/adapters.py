@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,30 @@ from typing import Any
 from llmops_kit.models.loading import ONE_AT_A_TIME
 
 _BASE = "__base__"  # PEFT's word for a row without an adapter
+_SHARED_PARTS = ("use_dora", "modules_to_save", "trainable_token_indices", "target_parameters", "alora_invocation_tokens")
+
+
+def import_peft() -> None:
+    """Import PEFT where a load of another model may be waited for: not in an engine's thread, which has answers to write."""
+    with ONE_AT_A_TIME:
+        import peft  # noqa: F401 - for the thread that needs it next
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """PEFT warns of which adapter is active, which is never asked here, and of names of transformers that are to change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _refuse_unshareable(config: Any) -> None:
+    """Refuse what PEFT would apply to every row of the batch, or cannot apply to some of them."""
+    kind = str(config.peft_type).rpartition(".")[2]
+    parts = [f"{name}={getattr(config, name)}" for name in _SHARED_PARTS if getattr(config, name, None)]
+    parts += [f"bias={config.bias}"] if getattr(config, "bias", "none") != "none" else []
+    if kind != "LORA" or parts:
+        raise ValueError(f"{', '.join([f'peft_type={kind}', *parts])}; only plain LoRA adapters can share a batch. Merge it into its base instead")
 
 
 class AdapterRack:
@@ -34,20 +59,29 @@ class AdapterRack:
         Raises:
             ValueError, RuntimeError: it belongs to another architecture, is no LoRA adapter, or holds no safetensors.
         """
-        with ONE_AT_A_TIME:
-            from peft import PeftConfig, PeftModel
+        from peft import PeftConfig, PeftModel
 
         if self.held.get(name) == folder:
             return
         self.drop(name)
         if not (folder / "adapter_model.safetensors").is_file():
             raise ValueError("no adapter_model.safetensors; other formats can run code and are not loaded")
-        if (kind := str(PeftConfig.from_pretrained(str(folder)).peft_type).rpartition(".")[2]) != "LORA":
-            raise ValueError(f"its type is {kind}; only LORA adapters can share a batch")
-        if self._peft is None:
-            self._peft = PeftModel.from_pretrained(self._model, str(folder), adapter_name=name)
-        else:
-            self._peft.load_adapter(str(folder), adapter_name=name)
+        config = PeftConfig.from_pretrained(str(folder))
+        _refuse_unshareable(config)
+        config.inference_mode = True
+        first = self._peft is None
+        with _quiet():
+            model = PeftModel(self._model, config, adapter_name=name) if first else self._peft
+        try:
+            with _quiet():
+                model.load_adapter(str(folder), adapter_name=name)
+        except BaseException:  # what was put on the model so far would act on everybody's answers
+            if first:
+                model.unload()
+            elif name in model.peft_config:
+                model.delete_adapter(name)
+            raise
+        self._peft = model
         self._model.eval()
         self.held[name] = folder
         for hook in self._hooks:
@@ -60,7 +94,8 @@ class AdapterRack:
         if self.held.pop(name, None) is None:
             return
         if self.held:
-            self._peft.delete_adapter(name)
+            with _quiet():
+                self._peft.delete_adapter(name)
             return
         for hook in self._hooks:
             hook.remove()

@@ -188,7 +188,7 @@ class Lane:
     def leave(self, row: Row) -> None:
         """Let a row go; the last one takes its place."""
         place = self.rows.index(row)
-        self._cache.leave(place)
+        self._cache.leave(place, wipe=not row.is_finite)
         self.rows[place] = self.rows[-1]
         self.rows.pop()
         if self.rows:

@@ -91,6 +91,11 @@ class LocalEngine:
         """How busy it is."""
         return self._scheduler.load
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is to be answered or scored."""
+        return self._scheduler.is_busy
+
     def place_of(self, owner: str) -> QueuePlace | None:
         """Where the owner's first waiting request stands, or None where none of theirs waits."""
         return self._scheduler.place_of(owner)
@@ -121,6 +126,7 @@ class LocalEngine:
             self._check_adapter(one.adapter)
             if not one.prompt_ids or not one.continuation_ids:
                 raise InvalidValue(name="prompt_ids, continuation_ids", value="[]", allowed="≥ 1 token")
+            self._check_ids((*one.prompt_ids, *one.continuation_ids))
             self._refuse_longer(len(one.prompt_ids), len(one.continuation_ids), self.context_tokens)
         return self._scheduler.score(requests)
 
@@ -145,6 +151,11 @@ class LocalEngine:
         """Let the thread end, and the weights with it, as soon as nothing is under way."""
         self._scheduler.retire()
 
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        rows = self._loaded.model.get_input_embeddings().num_embeddings  # beyond it a GPU stops for the whole process
+        if not 0 <= min(ids) <= max(ids) < rows:
+            raise InvalidValue(name="prompt_ids", value=f"{min(ids)} … {max(ids)}", allowed=f"0 … {rows - 1}")
+
     def _check_adapter(self, name: str | None) -> None:
         if name is not None and not self._scheduler.has_adapter(name):  # without this word the bare model would answer in its place
             raise UnknownName(kind="adapter", name=name, known="kit.models.loaded()")
@@ -153,6 +164,9 @@ class LocalEngine:
         """The tokens the answer may have."""
         if not request.prompt_ids:
             raise InvalidValue(en="The prompt is empty. Write something first.", ja="プロンプトが空です。何か入力してください。", name="messages", value="")
+        if request.max_tokens < 1:
+            raise InvalidValue(name="max_tokens", value=request.max_tokens, allowed="≥ 1")
+        self._check_ids(request.prompt_ids)
         limit = min(self.context_tokens, self._scheduler.most_tokens)
         room = limit - len(request.prompt_ids)
         if room < request.max_tokens and not (request.shrink and room > 0):

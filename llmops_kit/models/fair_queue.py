@@ -68,6 +68,8 @@ class FairQueue(Generic[Item]):
             return False
         line.remove(item)
         self._drop_empty(owner)
+        if owner not in self._waiting and owner not in self._held:
+            self._last_turn.pop(owner, None)
         return True
 
     def position(self, owner: str, item: Item) -> int | None:

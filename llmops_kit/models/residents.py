@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 import threading
 import time
@@ -54,7 +55,8 @@ class _Base:
 
     loaded: LoadedModel
     engine: LocalEngine
-    users: set[str] = field(default_factory=set)
+    users: dict[str, str | None] = field(default_factory=dict)
+    """Entry id → the name its adapter has in the engine, new with each load, so that a drop that still waits takes no later one away."""
 
 
 class Residents:
@@ -65,6 +67,7 @@ class Residents:
         self._lock = threading.Lock()
         self._held: dict[str, Resident] = {}
         self._bases: dict[tuple[Any, ...], _Base] = {}
+        self._adapter_numbers = itertools.count(1)
         self._used_at: dict[str, float] = {}
         self._load_locks: dict[object, threading.Lock] = {}
         self._loading: dict[str, float] = {}
@@ -137,6 +140,9 @@ class Residents:
 
     def make_room(self, entry: ModelEntry, needs_gb: float | None, find_blocker: Callable[[], ModelState | None]) -> ModelState | None:
         """What keeps the model from being loaded, after idle models were let go for it as far as that helps. Answers about to end are waited for."""
+        if _name_base(entry) in self._bases:  # an adapter of a base that is there: it costs next to nothing
+            state = find_blocker()
+            return None if state is not None and state.status == "too_large" else state
         until = time.monotonic() + _PATIENCE_S
         while True:
             state, is_full = find_blocker(), not self.has_budget_for(needs_gb)
@@ -152,18 +158,19 @@ class Residents:
     def has_budget_for(self, needs_gb: float | None) -> bool:
         """Whether a model of this size fits the memory that the settings allow for all models together (0: no limit of their own)."""
         limit = self._settings.local_memory_gb
-        held_gb = sum(held.memory_mb for held in self._held.values()) / _MEGABYTES_PER_GB
+        readers_mb = sum(held.memory_mb for held in self._held.values() if held.loaded is None)
+        held_gb = (readers_mb + sum(base.loaded.memory_mb for base in self._bases.values())) / _MEGABYTES_PER_GB
         return not limit or needs_gb is None or held_gb + needs_gb <= limit
 
     def _leave_base(self, id: str) -> None:
         for key, base in list(self._bases.items()):
             if id in base.users:
-                base.users.discard(id)
+                adapter = base.users.pop(id)
                 if not base.users:
                     del self._bases[key]
                     base.engine.retire()
-                else:  # waits for answers that use the adapter, which may take as long as they do
-                    threading.Thread(target=base.engine.drop_adapter, args=(id,), daemon=True, name=f"drop {id}").start()
+                elif adapter is not None:  # waits for answers that use it, which may take as long as they do
+                    threading.Thread(target=base.engine.drop_adapter, args=(adapter,), daemon=True, name=f"drop {id}").start()
 
     def _load(self, entry: ModelEntry, folder: Path, commit: str | None) -> Resident:
         if entry.kind == "extractive":
@@ -175,11 +182,12 @@ class Residents:
         if base is None:
             base = self._load_base(entry, folder, commit)
             fresh_mb = base.loaded.memory_mb
-        engine = base.engine.for_entry(entry, adapter=entry.id if entry.adapter else None)
-        if entry.adapter:
-            engine.load_adapter(entry.id, Path(entry.adapter))
+        adapter = f"adapter{next(self._adapter_numbers)}" if entry.adapter else None
+        engine = base.engine.for_entry(entry, adapter=adapter)
+        if adapter and entry.adapter:
+            engine.load_adapter(adapter, Path(entry.adapter))
         with self._lock:
-            base.users.add(entry.id)
+            base.users[entry.id] = adapter
             self._bases[key] = base
         loaded = base.loaded
         return Resident(LocalChat(entry=entry, engine=engine), loaded, fresh_mb, loaded.device, loaded.dtype, engine)
@@ -210,7 +218,7 @@ def _name_base(entry: ModelEntry) -> tuple[Any, ...]:
 
 
 def _is_busy(held: Resident) -> bool:
-    return held.engine is not None and bool(held.engine.load.running or held.engine.load.waiting)
+    return held.engine is not None and held.engine.is_busy
 
 
 def _measure_cache_mb(device: str) -> float:

@@ -79,6 +79,7 @@ class RunningBatch:
 
     def release(self, task: Task, error: KitError | None = None) -> None:
         """Free the task's place."""
+        task.row.past = None
         if self._running.pop(task.row, None) is None:
             self._joining.remove(task)
         for lane in self._lanes.values():

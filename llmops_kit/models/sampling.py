@@ -24,6 +24,7 @@ class Sampler:
     def __init__(self, request: GenerationRequest) -> None:
         self.request = request
         self.greedy = request.temperature < _GREEDY_BELOW
+        self.cuts = bool(request.top_k) or request.top_p < 1
         self._seen = set(request.prompt_ids) if request.repetition_penalty != 1.0 else None
         self._random = Random(request.seed)
 
@@ -56,17 +57,17 @@ def pick_tokens(samplers: Sequence[Sampler], logits: torch.Tensor) -> list[int]:
         sampler.penalise(logits[row])
     tokens: list[int] = logits.argmax(-1).tolist()
     drawn = [row for row, sampler in enumerate(samplers) if not sampler.greedy]
-    if drawn:
-        chosen = [samplers[row] for row in drawn]
-        for row, token in zip(drawn, _draw(chosen, logits if len(drawn) == len(samplers) else logits[drawn]), strict=True):
-            tokens[row] = token
+    for cuts in (False, True):  # apart: who cuts draws from a sorted list, and a row must not draw otherwise because of its neighbours
+        if rows := [row for row in drawn if samplers[row].cuts == cuts]:
+            for row, token in zip(rows, _draw([samplers[row] for row in rows], logits[rows]), strict=True):
+                tokens[row] = token
     for sampler, token in zip(samplers, tokens, strict=True):
         sampler.note(token)
     return tokens
 
 
 def _draw(samplers: Sequence[Sampler], logits: torch.Tensor) -> list[int]:
-    """One token of each row by the inverse of its distribution function at the row's random number."""
+    """One token of each row by the inverse of its distribution function at the row's random number. Either all rows cut (top-k, top-p), or none."""
     import torch
 
     def column(values: Sequence[float]) -> torch.Tensor:
@@ -76,7 +77,7 @@ def _draw(samplers: Sequence[Sampler], logits: torch.Tensor) -> list[int]:
     logits = (logits - logits.amax(-1, keepdim=True)) / column([one.temperature for one in asked])
     numbers = column([sampler.draw() for sampler in samplers])
     candidates: torch.Tensor | None = None
-    if any(one.top_k or one.top_p < 1 for one in asked):
+    if samplers[0].cuts:
         vocabulary = logits.shape[1]
         ranks = [min(one.top_k, vocabulary) if one.top_k else vocabulary for one in asked]
         whole = logits.logsumexp(-1, keepdim=True)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops_kit.errors import Busy, KitError, ModelRefused, TimedOut
-from llmops_kit.models.adapters import AdapterRack
+from llmops_kit.errors import Busy, KitError, ModelRefused, TimedOut, UnknownName
+from llmops_kit.models.adapters import AdapterRack, import_peft
 from llmops_kit.models.batch import Network
 from llmops_kit.models.fair_queue import FairQueue
 from llmops_kit.models.pace import Pace
@@ -87,6 +87,8 @@ class Scheduler:
         task.deadline = task.asked_at + (task.request.timeout_s or self._limits.timeout_s)
         task.stop_ids |= self._stop_ids
         with self._lock:
+            if len(self._waiting) >= self._limits.waiting:
+                self._forget_cancelled()
             if (waiting := len(self._waiting)) >= self._limits.waiting:
                 raise Busy(model=self._model_id, waiting=waiting, limit=self._limits.waiting)
             self._waiting.push(task.request.owner, task)
@@ -94,11 +96,22 @@ class Scheduler:
             self._wake()
 
     def cancel(self, task: Task) -> None:
-        """Let a request go, whether it waits or runs."""
-        with self._lock:
-            task.cancelled = True
-            if self._waiting.remove(task.request.owner, task):
-                self._under_way.discard(task)
+        """Let a request go, whether it waits or runs. Only a flag: the garbage collector may close a forgotten answer in the middle of anything."""
+        task.cancelled = True
+
+    def is_under_way(self, task: Task) -> bool:
+        """Whether the task waits or runs."""
+        return task in self._under_way
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is to be answered or scored."""
+        return bool(self._under_way or self._scores)
+
+    def _forget_cancelled(self) -> None:
+        for task in [task for task in self._waiting if task.cancelled]:
+            self._waiting.remove(task.request.owner, task)
+            self._under_way.discard(task)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
         """Score continuations and wait for it. Several callers take turns, batch by batch."""
@@ -118,6 +131,7 @@ class Scheduler:
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Load an adapter between two steps and wait for it."""
+        import_peft()
         self._order(lambda: self._adapters.load(name, folder), f"adapter {folder}")
 
     def drop_adapter(self, name: str) -> None:
@@ -125,8 +139,9 @@ class Scheduler:
 
         def drop() -> bool:
             with self._lock:
-                if any(task.request.adapter == name for task in self._under_way):
-                    return False
+                used = {task.request.adapter for task in self._under_way} | {one.adapter for job in self._scores for one in job.requests}
+            if name in used:
+                return False
             self._adapters.drop(name)
             return True
 
@@ -206,13 +221,20 @@ class Scheduler:
                     self._thread = None
                     return False
                 self._lock.wait(_LOOK_S)
-        self._fail_all("the program ends")
+        self._carry_out_orders()
+        self._fail_all("the program ends", waiting=True)
         return False
+
+    def _carry_out_orders(self) -> None:
+        while self._orders:
+            try:
+                self._orders[0]()
+            finally:
+                self._orders.popleft()
 
     def _turn(self) -> None:
         """Everything between one token and the next."""
-        while self._orders:
-            self._orders.popleft()()
+        self._carry_out_orders()
         self._let_go()
         self._admit()
         self._batch.read_prompts()
@@ -231,11 +253,11 @@ class Scheduler:
             elif now > task.deadline:
                 self._batch.release(task, self._timed_out(task, now))
         with self._lock:
-            for task in [task for task in self._waiting if task.cancelled or now > task.deadline]:
+            self._forget_cancelled()
+            for task in [task for task in self._waiting if now > task.deadline]:
+                task.inbox.put(self._timed_out(task, now))
                 self._waiting.remove(task.request.owner, task)
                 self._under_way.discard(task)
-                if not task.cancelled:
-                    task.inbox.put(self._timed_out(task, now))
 
     def _timed_out(self, task: Task, now: float) -> TimedOut:
         return TimedOut(model=self._model_id, waited_s=round(now - task.asked_at), tokens=task.written)
@@ -248,7 +270,11 @@ class Scheduler:
                 found = self._waiting.peek(most=max(1, slots - slots // 4))  # a quarter stays free for people who have none
                 if found is None or not self._batch.fits(found[1]):
                     return
-                self._batch.add(self._waiting.take(found[0]))
+                task = self._waiting.take(found[0])
+                if task.request.adapter is None or self.has_adapter(task.request.adapter):
+                    self._batch.add(task)
+                else:  # dropped while it waited; PEFT would answer with the bare model
+                    self._end(task, UnknownName(kind="adapter", name=task.request.adapter, known="kit.models.loaded()"))
 
     def _end(self, task: Task, error: KitError | None) -> None:
         """A task has left the batch: tell its reader why if it did not simply end, and keep the account."""
@@ -260,34 +286,34 @@ class Scheduler:
             if error is None and not task.cancelled:
                 self._pace.note_answer(task)
 
-    def _fail_all(self, reason: str) -> None:
-        """Tell everybody whose answer was being written, and start with an empty batch. Who waits goes on waiting."""
+    def _fail_all(self, reason: str, *, waiting: bool = False) -> None:
+        """Tell everybody whose answer was being written, and start with an empty batch. Who waits goes on waiting, unless they are to be told too."""
         with self._lock:
             self._batch.clear()
-            tasks = self._under_way.difference(self._waiting)
+            tasks = set(self._under_way) if waiting else self._under_way.difference(self._waiting)
+            for task in tasks:  # told first, forgotten after: who is killed in between has told some of them twice
+                task.inbox.put(stopped(self._model_id, reason))
+            for job in self._scores:
+                job.put(stopped(self._model_id, reason))
             self._under_way -= tasks
             self._waiting.free_all()
-            scores = list(self._scores)
             self._scores.clear()
-        for task in tasks:
-            task.inbox.put(stopped(self._model_id, reason))
-        for job in scores:
-            job.put(stopped(self._model_id, reason))
+            if waiting:
+                self._waiting = FairQueue()
 
     def _score_some(self) -> None:
         """One batch of the scoring job whose turn it is."""
-        with self._lock:
-            job = self._scores.popleft()
-        if job.cancelled:
-            return
+        job = self._scores[0]
         try:
-            job.advance(self._network)
+            if not job.cancelled:
+                job.advance(self._network)
         except BaseException as error:
             job.put(stopped(self._model_id, f"{type(error).__name__}: {error}"))
             if not isinstance(error, Exception):
                 raise
             log.exception("The engine of %s could not score.", self._model_id)
-            return
-        if not job.is_done:
-            with self._lock:
-                self._scores.append(job)
+        with self._lock:
+            if job.cancelled or job.is_done:
+                self._scores.remove(job)
+            else:
+                self._scores.rotate(-1)

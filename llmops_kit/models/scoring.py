@@ -17,7 +17,7 @@ class ScoreJob:
 
     def __init__(self, requests: Sequence[ScoreRequest]) -> None:
         self.cancelled = False
-        self._requests = requests
+        self.requests = requests
         self._open = sorted(range(len(requests)), key=lambda number: -_length(requests[number]))
         self._scores: dict[int, Score] = {}
         self._error: BaseException | None = None
@@ -42,21 +42,21 @@ class ScoreJob:
             look()
         if self._error is not None:
             raise self._error
-        return [self._scores[number] for number in range(len(self._requests))]
+        return [self._scores[number] for number in range(len(self.requests))]
 
     def advance(self, network: Network) -> None:
         """Score the next batch."""
         chosen = [self._open.pop()]
-        keep = len(self._requests[chosen[0]].continuation_ids) + 1
+        keep = len(self.requests[chosen[0]].continuation_ids) + 1
         while self._open:
-            following = self._requests[self._open[-1]]
+            following = self.requests[self._open[-1]]
             keep_then = max(keep, len(following.continuation_ids) + 1)
             rows = len(chosen) + 1
             if rows * _length(following) > _BATCH_TOKENS or rows * keep_then * network.vocabulary > _MOST_LOGITS:
                 break
             keep = keep_then
             chosen.append(self._open.pop())
-        for number, score in zip(chosen, score_batch(network, [self._requests[number] for number in chosen], keep=keep), strict=True):
+        for number, score in zip(chosen, score_batch(network, [self.requests[number] for number in chosen], keep=keep), strict=True):
             self._scores[number] = score
         if self.is_done:
             self._over.set()

@@ -66,16 +66,19 @@ class SlabCache(Cache):  # type: ignore[misc]
 
     def join(self, pieces: Sequence[tuple[torch.Tensor, torch.Tensor]], length: int) -> None:
         """Add a row at the end: `pieces` are keys and values per layer, `(heads, at least length, head size)`, whose last `length` columns count."""
-        self._make_room(rows=self.rows + 1, width=max(self.width, length), like=pieces[0])
+        self._make_room(rows=self.rows + 1, width=max(self.width, length), like=pieces)
         for layer, (keys, values) in zip(self.layers, pieces, strict=True):
             layer.keys[self.rows, :, self.end - length : self.end] = keys[:, keys.shape[1] - length :]
             layer.values[self.rows, :, self.end - length : self.end] = values[:, values.shape[1] - length :]
         self.start = min(self.start, self.end - length)
         self.rows += 1
 
-    def leave(self, row: int) -> None:
-        """Take a row out; the last one takes its place."""
+    def leave(self, row: int, *, wipe: bool = False) -> None:
+        """Take a row out; the last one takes its place. `wipe` where its numbers are not finite: 0 times NaN would be NaN for who comes after."""
         last = self.rows - 1
+        for layer in self.layers if wipe else ():
+            layer.keys[row].zero_()
+            layer.values[row].zero_()
         if row != last:
             for layer in self.layers:
                 layer.keys[row, :, self.start : self.end] = layer.keys[last, :, self.start : self.end]
@@ -98,9 +101,9 @@ class SlabCache(Cache):  # type: ignore[misc]
         """See to it that there is a column for the next token."""
         first = self.layers[0].keys
         if first is not None and self.end >= first.shape[2]:
-            self._make_room(rows=self.rows, width=self.width, like=(first[0], first[0]))
+            self._make_room(rows=self.rows, width=self.width, like=[(layer.keys[0], layer.values[0]) for layer in self.layers])
 
-    def _make_room(self, *, rows: int, width: int, like: tuple[torch.Tensor, torch.Tensor]) -> None:
+    def _make_room(self, *, rows: int, width: int, like: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Let `rows` rows and `width` columns and one more fit, moving what is there where they do not."""
         have = self.layers[0].keys
         if have is not None and rows <= have.shape[0] and width <= self.end < have.shape[2]:
@@ -108,9 +111,9 @@ class SlabCache(Cache):  # type: ignore[misc]
         keep_rows = 0 if have is None else have.shape[0]
         rows = max(keep_rows, -(-rows // ROW_STEP) * ROW_STEP if rows > ROW_STEP else 1 << (rows - 1).bit_length())
         columns = (width // COLUMN_STEP + 1) * COLUMN_STEP + COLUMN_STEP
-        for layer in self.layers:
-            layer.keys = self._moved(layer.keys, like[0], rows=rows, columns=columns, end=width)
-            layer.values = self._moved(layer.values, like[1], rows=rows, columns=columns, end=width)
+        for layer, (keys, values) in zip(self.layers, like, strict=True):
+            layer.keys = self._moved(layer.keys, keys, rows=rows, columns=columns, end=width)
+            layer.values = self._moved(layer.values, values, rows=rows, columns=columns, end=width)
         self.start, self.end = width - self.width, width
 
     def _moved(self, old: torch.Tensor | None, like: torch.Tensor, *, rows: int, columns: int, end: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmops_kit.models.decoding import Detokenizer, TextFilter
 from llmops_kit.models.requests import Delta, QueuePlace
+from llmops_kit.models.running import stopped
 
 if TYPE_CHECKING:
     from llmops_kit.models.loading import LoadedModel
@@ -28,6 +29,7 @@ class TokenStream(Iterator[Delta]):
         entry = loaded.entry
         self._scheduler = scheduler
         self._task = task
+        self._model_id = entry.id
         self._characters = Detokenizer(loaded.tokenizer)
         self._shown = TextFilter(task.request.stop, newline_token=entry.newline_token, strip_leading_newline=entry.strip_leading_newline)
         self._unread: deque[int] = deque()
@@ -47,6 +49,9 @@ class TokenStream(Iterator[Delta]):
                 news = self._task.inbox.get(timeout=_LOOK_S)
             except Empty:
                 self._scheduler.look_after()
+                if not self._scheduler.is_under_way(self._task) and self._task.inbox.empty():
+                    self._ended = True
+                    raise stopped(self._model_id, "its thread ended") from None
                 return Delta("", self._count)  # a sign of life, so that a reader can tell its place in the queue, or stop
             if isinstance(news, BaseException):
                 self._ended = True
@@ -61,7 +66,7 @@ class TokenStream(Iterator[Delta]):
         if self._shown.stopped:
             self.close()
             return Delta(text, self._count, "stop")
-        if self._count == self._task.max_tokens:
+        if self._count >= self._task.max_tokens:
             self._ended = True
             return Delta(text + self._shown.finish(), self._count, "length")
         return Delta(text, self._count)

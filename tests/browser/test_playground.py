@@ -134,19 +134,18 @@ def test_run_pressed_again_does_not_take_the_stop_away(browser: Browser, app: Ru
     page.context.close()
 
 
-def test_a_stop_that_has_to_wait_for_a_silent_server_says_so_and_then_ends(browser: Browser, app: RunningApp) -> None:
-    page = open_page(browser, app)
+def test_a_stop_does_not_wait_for_a_silent_server(browser: Browser, app: RunningApp) -> None:
+    page, name = open_page(browser, app), f"silent-{randrange(10**6)}"  # another one for another try
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        add_endpoint(page, "silent-server", f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
-        choose(page, "#model-1", "silent-server")
+        add_endpoint(page, name, f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
+        choose(page, "#model-1", name)
         page.click("#run")
         held = silent.accept()[0]
         expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
         done = page.locator("#facts-0").inner_text()
         page.click("#stop-all")
-        expect(page.locator("#facts-1")).to_contain_text("停止しています")
+        expect(page.locator("#facts-1")).to_contain_text("停止しました")  # although the server has said nothing yet
         held.close()
-    expect(page.locator("#facts-1")).not_to_contain_text("停止しています", timeout=120_000)
     expect(page.locator("#facts-1")).not_to_contain_text("待っています")
     assert page.locator("#facts-0").inner_text() == done
     page.context.close()
@@ -223,8 +222,9 @@ def test_a_megabyte_of_text_is_refused_with_the_numbers_and_the_app_lives(browse
 
 def test_a_dead_endpoint_fails_in_its_pane_only(browser: Browser, app: RunningApp) -> None:
     page = open_page(browser, app)
-    add_endpoint(page, "dead-server", "http://127.0.0.1:9/v1")
-    choose(page, "#model-1", "dead-server")
+    name = f"dead-{randrange(10**6)}"
+    add_endpoint(page, name, "http://127.0.0.1:9/v1")
+    choose(page, "#model-1", name)
     page.click("#run")
     expect(page.locator("#facts-1")).to_contain_text("サーバーが正しく応答しませんでした", timeout=60_000)
     expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
