@@ -467,3 +467,34 @@ def test_a_request_for_an_adapter_that_is_gone_is_refused(tiny):
         engine.stream(GenerationRequest(prompt_ids=(5, 6), adapter="nowhere"))
     with pytest.raises(UnknownName, match="nowhere"):
         engine.score([ScoreRequest(prompt_ids=(5,), continuation_ids=(6,), adapter="nowhere")])
+
+
+ARCHITECTURES = {
+    "gpt_neox": {"rotary_pct": 0.25},
+    "gpt2": {"n_positions": 512, "n_embd": 64, "n_layer": 2, "n_head": 4},
+    "qwen3": {"head_dim": 16},
+    "gemma2": {"head_dim": 16, "sliding_window": 16, "query_pre_attn_scalar": 16},
+    "mistral": {"sliding_window": 16},
+}
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_the_architectures_of_the_catalogue_answer_as_alone(tiny, kind):
+    """Random weights of each; prompts longer and shorter than the sliding window, joined in one batch."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(4)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    common = {"vocab_size": len(tiny.tokenizer), "max_position_embeddings": 512, "initializer_range": 0.2, "bos_token_id": None, "eos_token_id": None}
+    own = ARCHITECTURES[kind] if kind == "gpt2" else {**sizes, **ARCHITECTURES[kind]}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**common, **own, "pad_token_id": 0})).float().eval()
+    fields = {name: getattr(tiny, name) for name in ("tokenizer", "entry", "revision", "device", "render")}
+    engine = LocalEngine(SimpleNamespace(model=model, **fields), EngineLimits(prefill_tokens=32))
+    prompts = [tuple(range(10, 10 + length)) for length in (3, 7, 20, 45, 90)]
+    with ThreadPoolExecutor(5) as pool:
+        answers = list(pool.map(lambda ids: read_tokens(engine.stream(GenerationRequest(prompt_ids=ids, max_tokens=24))), prompts))
+    for ids, answer in zip(prompts, answers, strict=True):
+        wanted, gaps = generate_alone(model, SimpleNamespace(tokenizer=tiny.tokenizer), GenerationRequest(prompt_ids=ids, max_tokens=24, adapter=""))
+        first_end = next((place for place, token in enumerate(wanted) if token == tiny.tokenizer.eos_token_id), len(wanted))
+        if answer != wanted[:first_end]:
+            assert min(gaps) < TIE, (kind, len(ids), answer, wanted)
