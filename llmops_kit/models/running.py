@@ -15,7 +15,7 @@ from llmops_kit.models.sampling import Sampler
 log = logging.getLogger(__name__)
 
 _CROWD = 8  # answers at once, from which on a reader is woken …
-_CROWD_PAUSE_S = 0.04  # … only this often: waking forty threads for every token costs as much as the token
+_CROWD_PAUSE_S = 0.04  # … only this often: forty threads that are woken for every token take a part of the processor from the next one
 _SHORTEST_LANE_TOKENS = 512
 _LANE_FACTOR = 4  # rows of a lane differ in final length at most by this factor: what a row can lose to its neighbours' width
 
