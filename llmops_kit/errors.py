@@ -10,6 +10,7 @@ KitError
 │   ├── MissingVariable        a required blank of a prompt is empty
 │   ├── InvalidValue           a value outside what is allowed
 │   └── UnreadableFile         a file that cannot be read as what it says it is
+├── IndexRebuilding        the search index of a collection is being made anew; wait a moment
 ├── ModelError             a model could not answer
 │   ├── ModelNotReady          it needs a download, a key or a larger machine
 │   ├── ModelRefused           it failed its self-test or breaks a safety rule
@@ -148,6 +149,17 @@ class UnreadableFile(InputError):
     key = "error.unreadable_file"
     what = {"en": "“{file}” could not be read: {reason}.", "ja": "「{file}」を読めませんでした：{reason}。"}
     next_step = {"en": "Check the file and upload it again.", "ja": "ファイルを確かめて、もう一度アップロードしてください。"}
+
+
+class IndexRebuilding(KitError):
+    """The search index of a collection is being made anew from the store (`collection`, `done`, `total`). Nothing is lost."""
+
+    key = "error.index_rebuilding"
+    what = {
+        "en": "The search index of “{collection}” is being rebuilt ({done} of {total} chunks).",
+        "ja": "「{collection}」の検索インデックスを作り直しています（{total}件中{done}件）。",
+    }
+    next_step = {"en": "Nothing is lost; ask again in a moment.", "ja": "文書は失われていません。少し待ってから、もう一度試してください。"}
 
 
 class ModelError(KitError):

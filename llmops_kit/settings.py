@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     wandb_mode: Literal["offline", "online", "disabled"] = Field("offline", description="how W&B tables are written")
     wandb_project: str = Field("llmops_kit", description="W&B project of the runs")
     wandb_base_url: str | None = Field(None, description="address of a W&B server of one's own; only used when wandb_mode is online")
+    vectors: Literal["chroma", "pgvector"] = Field("chroma", description="where documents are searched by meaning; pgvector needs a PostgreSQL database_url")
+    embedder: str = Field("starter-embed", description="embedder of new document collections")
+    reranker: str | None = Field(None, description="reranker of search results, an id of the catalogue; default: none")
+    max_documents_mb: float = Field(500.0, gt=0, description="largest sum of one person's documents, in megabytes")
     request_timeout_s: float = Field(60.0, gt=0, description="seconds a model server may stay silent")
     connect_timeout_s: float = Field(5.0, gt=0, description="seconds to reach a model server")
     endpoint_concurrency: int = Field(16, ge=1, description="requests in flight at each server of a model; further ones wait their turn")
@@ -79,6 +83,11 @@ class Settings(BaseSettings):
     def catalogue_file(self) -> Path:
         """The workspace's own list of models, which need not exist."""
         return self.models_file or self.workspace / "models.yaml"
+
+    @property
+    def documents_folder(self) -> Path:
+        """Where the files of documents and their search indexes are."""
+        return self.workspace.absolute() / "documents"
 
     @property
     def upload_folder(self) -> Path:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmops_kit.errors import InvalidValue, KitError, MissingVariable
 from llmops_kit.playground.asking import PromptLike, clip_run, count_characters, read_prompt, read_variables
-from llmops_kit.types import Message, Prompt, Run, hash_messages, new_id, now
+from llmops_kit.types import Message, Prompt, Run, Source, hash_messages, new_id, now
 
 if TYPE_CHECKING:
     import threading
@@ -52,13 +52,15 @@ class Playground:
         app: str = "playground",
         api_key: str | None = None,
         run_id: str | None = None,
+        sources: Sequence[Source] = (),
+        finish: Callable[[Run], Run] | None = None,
         **params: Any,
     ) -> Run:
         """Run `prompt` to its end and give the finished Run, which is stored. The keywords and errors are those of `stream`.
 
         kit.playground.run("summarize", model="starter-lm", variables={"text": "…"}, temperature=0, max_tokens=80)
         """
-        asked: dict[str, Any] = {"model": model, "variables": variables, "system": system, **params}
+        asked: dict[str, Any] = {"model": model, "variables": variables, "system": system, "sources": sources, "finish": finish, **params}
         growing = self.stream(prompt, participant=participant, app=app, api_key=api_key, run_id=run_id, **asked)
         last = next(growing)
         for last in growing:  # noqa: B007 - the last one is what is wanted
@@ -76,6 +78,8 @@ class Playground:
         app: str = "playground",
         api_key: str | None = None,
         run_id: str | None = None,
+        sources: Sequence[Source] = (),
+        finish: Callable[[Run], Run] | None = None,
         **params: Any,
     ) -> Iterator[Run]:
         """Run `prompt` and give the Run again and again while its answer grows; the last one is finished and stored.
@@ -83,7 +87,9 @@ class Playground:
         `prompt` is a library name, a `Prompt`, or a list of chat messages. `model` defaults to the one the prompt
         suggests, else `starter-lm`. `system` replaces the prompt's system message. `params` (`temperature`, `top_p`,
         `top_k`, `repetition_penalty`, `max_tokens`, `seed`, `stop`) go over the prompt's, which go over the model's
-        defaults. `api_key` is used for this call and kept nowhere. `run_id` is the id the Run shall have.
+        defaults. `api_key` is used for this call and kept nowhere. `run_id` is the id the Run shall have. `sources` are the
+        passages the answer is to rest on, kept with the Run. `finish` is given the Run once its answer is complete and
+        gives back what is stored: with flags, a bare answer, a checked text.
 
         Closing the iterator stops the model within one token; the Run is then stored as `cancelled`. A failed call is
         stored too, with `error`, before its `KitError` is raised carrying that Run as `.run`.
@@ -104,8 +110,9 @@ class Playground:
             prompt_sha256=hash_messages(()),
             prompt_name=prompt if isinstance(prompt, str) else None,
             params={name: value for name, value in params.items() if value is not None},
+            sources=tuple(sources),
         )
-        yield from self._record(run, prompt, model=model, variables=variables, system=system, api_key=api_key)
+        yield from self._record(run, prompt, model=model, variables=variables, system=system, api_key=api_key, finish=finish)
 
     def grid(
         self,
@@ -158,7 +165,15 @@ class Playground:
         return self._store.get(Run, run_id)
 
     def _record(
-        self, run: Run, prompt: PromptLike, *, model: str | None, variables: Mapping[str, Any] | None, system: str | None, api_key: str | None
+        self,
+        run: Run,
+        prompt: PromptLike,
+        *,
+        model: str | None,
+        variables: Mapping[str, Any] | None,
+        system: str | None,
+        api_key: str | None,
+        finish: Callable[[Run], Run] | None,
     ) -> Iterator[Run]:
         """Make the call and store its Run however it ends."""
         started = time.perf_counter()
@@ -172,6 +187,7 @@ class Playground:
             for grown in self._answers(run, api_key, started):
                 run = grown
                 yield run
+            run = finish(run) if finish is not None else run
         except (GeneratorExit, KeyboardInterrupt):
             self._finish(replace(run, finish_reason="cancelled"), started)
             raise

@@ -1,7 +1,8 @@
 """The store: append and find. The truth about every model call, and the only place with SQL.
 
 SQLite (WAL, every commit synced to disk) in the workspace by default, PostgreSQL by `LLMOPS_DATABASE_URL`.
-Records are appended and never changed; only the outbox keeps a mark of what was sent.
+What happened (runs, grids, versions) is appended and never changed; only the outbox keeps a mark of what was sent. Documents belong to
+people, who replace and remove them: they are changed by `change`, in one transaction.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from llmops_kit.errors import WorkspaceError
+from llmops_kit.store.change import Change, conditions, insert_into
 from llmops_kit.store.migrations import MIGRATIONS
-from llmops_kit.store.tables import TABLES, applied, decode, encode, metadata, outbox
+from llmops_kit.store.tables import TABLES, applied, decode, encode, metadata, order_of, outbox
 from llmops_kit.types import OutboxItem, now
 
 Record = TypeVar("Record")
@@ -57,7 +59,7 @@ class Store:
         table = TABLES[type(record)]
         with self._write() as connection:
             key = [column.name for column in table.primary_key]
-            insert = _insert(connection, table).values(**encode(record)).on_conflict_do_nothing(index_elements=key)
+            insert = insert_into(connection, table).values(**encode(record)).on_conflict_do_nothing(index_elements=key)
             fresh = connection.execute(insert.returning(*table.primary_key)).first() is not None
             if fresh and publish:
                 row = {"kind": publish, "record_id": record.id, "created_at": now()}
@@ -72,17 +74,43 @@ class Store:
     def find(self, kind: type[Record], *, limit: int | None = None, newest_first: bool = True, **equal: Any) -> list[Record]:
         """Records whose columns equal the given values (a list means any of them), newest first unless told otherwise."""
         table = TABLES[kind]
-        order = table.c.created_at.desc() if newest_first else table.c.created_at.asc()
-        query = sa.select(table).where(*_conditions(table, equal)).order_by(order).limit(limit)
+        order = [column.desc() if newest_first else column.asc() for column in order_of(kind)]
+        query = sa.select(table).where(*conditions(table, equal)).order_by(*order).limit(limit)
         with self._translated(), self._engine.connect() as connection:
             return [decode(kind, dict(row)) for row in connection.execute(query).mappings()]
 
     def count(self, kind: type, **equal: Any) -> int:
         """How many records `find` would give."""
         table = TABLES[kind]
-        query = sa.select(sa.func.count()).select_from(table).where(*_conditions(table, equal))
+        query = sa.select(sa.func.count()).select_from(table).where(*conditions(table, equal))
         with self._translated(), self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def values(self, kind: type, columns: Sequence[str], **equal: Any) -> list[tuple[Any, ...]]:
+        """Only these columns of the records that `find` would give, in no order: a chunk's vector need not be read to know its id."""
+        table = TABLES[kind]
+        query = sa.select(*(table.c[name] for name in columns)).where(*conditions(table, equal))
+        with self._translated(), self._engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(query)]
+
+    def scan(self, kind: type[Record], *, batch: int = 1000, **equal: Any) -> Iterator[list[Record]]:
+        """The records that `find` would give, `batch` at a time and in the order of their ids; each batch is a query of its own."""
+        table, last = TABLES[kind], ""
+        while True:
+            query = sa.select(table).where(table.c.id > last, *conditions(table, equal)).order_by(table.c.id).limit(batch)
+            with self._translated(), self._engine.connect() as connection:
+                found = [decode(kind, dict(row)) for row in connection.execute(query).mappings()]
+            if found:
+                yield found
+            if len(found) < batch:
+                return
+            last = found[-1].id
+
+    @contextmanager
+    def change(self) -> Iterator[Change]:
+        """Put and remove records in one transaction: all of it is durable when the block ends, or none of it where it raises."""
+        with self._write() as connection:
+            yield Change(connection)
 
     def unsent(self, limit: int = 500) -> list[OutboxItem]:
         """What the projection has not sent yet, oldest first."""
@@ -141,22 +169,9 @@ class Store:
         return self.url.database or "" if self.url.get_backend_name() == "sqlite" else self.url.render_as_string(hide_password=True)
 
 
-def _conditions(table: sa.Table, equal: dict[str, Any]) -> list[sa.ColumnElement[bool]]:
-    return [
-        table.c[name].in_(value) if isinstance(value, (list, tuple, set)) else table.c[name] == value
-        for name, value in equal.items()
-    ]
-
-
-def _insert(connection: sa.Connection, table: sa.Table) -> Any:
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
-
-
 def _configure_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # SQLAlchemy's BEGIN below, not the driver's
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "busy_timeout=5000"):
         connection.execute(f"PRAGMA {pragma}")
 
 

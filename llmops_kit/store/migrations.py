@@ -100,6 +100,82 @@ def _m005_long_names(connection: sa.Connection) -> None:
             _rebuild(connection, table, columns)
 
 
+def _m006_documents(connection: sa.Connection) -> None:
+    """Documents, their pages and chunks; evaluations; the bare answer of a run."""
+    connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN bare_answer TEXT")
+    _create(
+        connection,
+        "evaluations",
+        _text("id", 36, primary_key=True),
+        _text("created_at", 32, nullable=False),
+        _text("participant", nullable=False, index=True),
+        _text("kind", 20, nullable=False, index=True),
+        *(_text(name, nullable=False) for name in ("spec", "rows", "summary")),
+    )
+    _create(
+        connection,
+        "collections",
+        _text("id", 36, primary_key=True),
+        _text("created_at", 32, nullable=False),
+        _text("owner", nullable=False, index=True),
+        _text("name", nullable=False),
+        sa.Column("shared", sa.Boolean, nullable=False),
+        _text("embedder", nullable=False),
+        _text("embedder_revision"),
+        sa.Column("dimensions", sa.Integer, nullable=False),
+        *(_text(name, nullable=False) for name in ("chunker", "tokenizer")),
+        sa.UniqueConstraint("owner", "name"),
+    )
+    _create(
+        connection,
+        "documents",
+        _text("id", 36, primary_key=True),
+        _text("created_at", 32, nullable=False),
+        _text("collection_id", 36, nullable=False),
+        *(_text(name, nullable=False) for name in ("owner", "name")),
+        _text("sha256", 64, nullable=False, index=True),
+        sa.Column("size_bytes", sa.BigInteger, nullable=False),
+        *(_text(name, 20, nullable=False) for name in ("kind", "state", "wanted")),
+        sa.Column("generation", sa.Integer, nullable=False),
+        _text("reader", 40, nullable=False),
+        _text("encoding", 20, nullable=False),
+        _text("reason"),
+        *(_text(name, nullable=False) for name in ("warnings", "tags", "options")),
+        _text("dated", 10),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("pages", "characters", "chunks")),
+        sa.Index("ix_documents_collection_state", "collection_id", "state"),
+    )
+    _m006_texts(connection)
+
+
+def _m006_texts(connection: sa.Connection) -> None:
+    _create(
+        connection,
+        "pages",
+        _text("id", 64, primary_key=True),
+        _text("document_id", 36, nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
+        *(_text(name, nullable=False) for name in ("text", "label")),
+        sa.Column("dropped", sa.Boolean, nullable=False),
+        _text("reader", 40, nullable=False),
+        _text("facts", nullable=False),
+        sa.Index("ix_pages_document_number", "document_id", "number"),
+    )
+    _create(
+        connection,
+        "chunks",
+        _text("id", 64, primary_key=True),
+        _text("document_id", 36, nullable=False),
+        _text("collection_id", 36, nullable=False, index=True),
+        *(sa.Column(name, sa.Integer, nullable=False) for name in ("position", "start", "end")),
+        sa.Column("page", sa.Integer),
+        sa.Column("line", sa.Integer, nullable=False),
+        *(_text(name, nullable=False) for name in ("heading", "text")),
+        sa.Column("vector", sa.LargeBinary, nullable=False),
+        sa.Index("ix_chunks_document_position", "document_id", "position"),
+    )
+
+
 def _rebuild(connection: sa.Connection, name: str, texts: tuple[str, ...]) -> None:
     """Make a SQLite table anew with `texts` as TEXT, rows and indexes kept: SQLite cannot change a column's type."""
     table = sa.Table(name, sa.MetaData(), autoload_with=connection)
@@ -129,4 +205,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m003_outbox", _m003_outbox),
     ("m004_grids", _m004_grids),
     ("m005_long_names", _m005_long_names),
+    ("m006_documents", _m006_documents),
 )

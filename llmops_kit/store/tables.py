@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from llmops_kit.types import Grid, LabelMove, Message, OutboxItem, PromptVersion, Run, Source, to_plain
+from llmops_kit.types import Chunk, Collection, Document, Evaluation, Grid, LabelMove, Message, OutboxItem, Page, PromptVersion, Run, Source, to_plain
 
 metadata = sa.MetaData()
 MAX_SHORT = 500  # characters, at most 4 bytes each
@@ -62,9 +62,9 @@ class JsonText(sa.TypeDecorator[Any]):
     impl = sa.Text
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:
-        """Plain data, dataclasses among it → JSON text."""
-        return storable(json.dumps(value, ensure_ascii=False, default=to_plain))
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        """Plain data, dataclasses among it → JSON text; None stays None."""
+        return None if value is None else storable(json.dumps(value, ensure_ascii=False, default=to_plain))
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
         """JSON text → plain data."""
@@ -106,6 +106,7 @@ runs = sa.Table(
     sa.Column("cost", sa.Double),
     sa.Column("flags", JsonText, nullable=False),
     sa.Column("error", SafeText),
+    sa.Column("bare_answer", SafeText),
 )
 prompt_versions = sa.Table(
     "prompt_versions",
@@ -148,6 +149,79 @@ grids = sa.Table(
     sa.Column("participant", ShortText, nullable=False, index=True),
     sa.Column("spec", JsonText, nullable=False),
 )
+evaluations = sa.Table(
+    "evaluations",
+    metadata,
+    _id(),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    sa.Column("participant", ShortText, nullable=False, index=True),
+    sa.Column("kind", sa.String(20), nullable=False, index=True),
+    sa.Column("spec", JsonText, nullable=False),
+    sa.Column("rows", JsonText, nullable=False),
+    sa.Column("summary", JsonText, nullable=False),
+)
+collections = sa.Table(
+    "collections",
+    metadata,
+    _id(),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    sa.Column("owner", ShortText, nullable=False, index=True),
+    sa.Column("name", ShortText, nullable=False),
+    sa.Column("shared", sa.Boolean, nullable=False),
+    sa.Column("embedder", ShortText, nullable=False),
+    sa.Column("embedder_revision", ShortText),
+    sa.Column("dimensions", sa.Integer, nullable=False),
+    sa.Column("chunker", ShortText, nullable=False),
+    sa.Column("tokenizer", ShortText, nullable=False),
+    sa.UniqueConstraint("owner", "name"),
+)
+documents = sa.Table(
+    "documents",
+    metadata,
+    _id(),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    sa.Column("collection_id", sa.String(36), nullable=False),
+    sa.Column("owner", ShortText, nullable=False),
+    sa.Column("name", SafeText, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False, index=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    *(sa.Column(name, sa.String(20), nullable=False) for name in ("kind", "state", "wanted")),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("reader", sa.String(40), nullable=False),
+    sa.Column("encoding", sa.String(20), nullable=False),
+    sa.Column("reason", JsonText),
+    *(sa.Column(name, JsonText, nullable=False) for name in ("warnings", "tags", "options")),
+    sa.Column("dated", sa.String(10)),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("pages", "characters", "chunks")),
+    sa.Index("ix_documents_collection_state", "collection_id", "state"),
+)
+pages = sa.Table(
+    "pages",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("document_id", sa.String(36), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("text", SafeText, nullable=False),
+    sa.Column("label", SafeText, nullable=False),
+    sa.Column("dropped", sa.Boolean, nullable=False),
+    sa.Column("reader", sa.String(40), nullable=False),
+    sa.Column("facts", JsonText, nullable=False),
+    sa.Index("ix_pages_document_number", "document_id", "number"),
+)
+chunks = sa.Table(
+    "chunks",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("document_id", sa.String(36), nullable=False),
+    sa.Column("collection_id", sa.String(36), nullable=False, index=True),
+    *(sa.Column(name, sa.Integer, nullable=False) for name in ("position", "start", "end")),
+    sa.Column("page", sa.Integer),
+    sa.Column("line", sa.Integer, nullable=False),
+    sa.Column("heading", SafeText, nullable=False),
+    sa.Column("text", SafeText, nullable=False),
+    sa.Column("vector", sa.LargeBinary, nullable=False),
+    sa.Index("ix_chunks_document_position", "document_id", "position"),
+)
 applied = sa.Table("migrations", metadata, sa.Column("name", sa.String(60), primary_key=True), sa.Column("applied_at", UtcMoment, nullable=False))
 
 TABLES: dict[type, sa.Table] = {
@@ -156,7 +230,18 @@ TABLES: dict[type, sa.Table] = {
     LabelMove: label_moves,
     OutboxItem: outbox,
     Grid: grids,
+    Evaluation: evaluations,
+    Collection: collections,
+    Document: documents,
+    Page: pages,
+    Chunk: chunks,
 }
+_ORDER: dict[type, tuple[sa.Column[Any], ...]] = {Page: (pages.c.document_id, pages.c.number), Chunk: (chunks.c.document_id, chunks.c.position)}
+
+
+def order_of(kind: type) -> tuple[sa.Column[Any], ...]:
+    """The columns the records of a kind come in the order of, oldest first."""
+    return _ORDER.get(kind) or (TABLES[kind].c.created_at,)
 
 
 def encode(record: Any) -> dict[str, Any]:
@@ -171,4 +256,6 @@ def decode(kind: type, row: Mapping[str, Any]) -> Any:
         values["messages"] = tuple(Message(**turn) for turn in values["messages"])
         values["sources"] = tuple(Source(**source) for source in values["sources"])
         values["flags"] = tuple(values["flags"])
+    elif kind is Document:
+        values["warnings"], values["tags"] = tuple(values["warnings"]), tuple(values["tags"])
     return kind(**values)

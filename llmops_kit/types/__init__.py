@@ -8,10 +8,16 @@ import json
 import secrets
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+from llmops_kit.types.documents import Chunk as Chunk
+from llmops_kit.types.documents import Collection as Collection
+from llmops_kit.types.documents import Document as Document
+from llmops_kit.types.documents import DocumentState as DocumentState
+from llmops_kit.types.documents import Page as Page
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "cancelled", "error"]
@@ -87,6 +93,8 @@ class Source:
     score: float | None = None
     start: int | None = None
     end: int | None = None
+    document_id: str | None = None
+    chunk_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,11 +129,12 @@ class Run:
     cost: float | None = None
     flags: tuple[str, ...] = ()
     error: str | None = None
+    bare_answer: str | None = None
 
     @property
     def answer(self) -> str:
-        """The bare answer; the whole reply where the model gives nothing barer."""
-        return self.output
+        """The bare answer; the whole reply where there is nothing barer."""
+        return self.output if self.bare_answer is None else self.bare_answer
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -238,3 +247,19 @@ class OutboxItem:
     record_id: str
     created_at: datetime
     sent_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One measurement of something on a set of questions: what was asked for (`spec`), a row per question, and the summary with its n and intervals.
+
+    `kind` says what was measured, such as `retrieval`.
+    """
+
+    id: str
+    created_at: datetime
+    participant: str
+    kind: str
+    spec: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    summary: Sequence[Mapping[str, Any]]
