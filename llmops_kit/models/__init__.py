@@ -11,23 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmops_kit.errors import InvalidValue, KitError, ModelNotReady, UnknownName
+from llmops_kit.models.availability import find_blocker, find_commit, find_folder
 from llmops_kit.models.catalogue import PACKAGE_FILE, ModelEntry, Provider, read_catalogue
-from llmops_kit.models.embedders import Embedders, refuse_embedder
+from llmops_kit.models.embedders import Embedders, refuse_embedder, require_kind
 from llmops_kit.models.endpoints import Endpoints
-from llmops_kit.models.hub import TOKEN_ENV, find_snapshot, is_complete
-from llmops_kit.models.readiness import (
-    Machine,
-    ModelState,
-    check_fit,
-    check_versions,
-    choose_number_format,
-    count_parameters,
-    find_missing_adapter_file,
-    measure_machine,
-    not_ready,
-)
+from llmops_kit.models.readiness import Machine, ModelState, choose_number_format, measure_machine, not_ready
 from llmops_kit.models.residents import LoadedInfo, Resident, Residents
-from llmops_kit.models.workspace import append_entry, make_entry, read_pins, write_pin
+from llmops_kit.models.workspace import append_entry, make_entry, name_pin, read_pins, write_pin
 from llmops_kit.settings import Settings, secret
 
 if TYPE_CHECKING:
@@ -37,7 +27,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from llmops_kit.models.download import DownloadProgress, Report
-    from llmops_kit.models.embedder import StarterEmbedder
+    from llmops_kit.models.embedders import Embedder, Reranker
     from llmops_kit.models.requests import EngineLoad, QueuePlace, Score
     from llmops_kit.models.selftest import CheckResult
     from llmops_kit.types import Message
@@ -65,9 +55,9 @@ class Models:
         self._downloads: dict[str, DownloadProgress | None] = {}
 
     def entries(self, *, embedders: bool = False) -> tuple[ModelEntry, ...]:
-        """Every chat model of the catalogue, with the commit its download is pinned to; `embedders` adds those that give vectors."""
+        """Every chat model of the catalogue, with the commit its download is pinned to; `embedders` adds those that give vectors or scores."""
         with self._lock:
-            return tuple(self._pinned(entry) for entry in self._entries.values() if embedders or entry.kind != "embedding")
+            return tuple(self._pinned(entry) for entry in self._entries.values() if embedders or entry.can_chat)
 
     def get(self, id: str) -> ModelEntry:
         """The entry `id`. Raises `UnknownName` where there is none."""
@@ -135,7 +125,7 @@ class Models:
         Raises:
             UnknownName: there is no such model.
             ModelNotReady: it needs a download, a key or more memory.
-            InvalidValue: it is an embedder.
+            InvalidValue: it is an embedder or a reranker.
             ModelRefused: it failed its self-test.
         """
         entry = self.get(model)
@@ -145,10 +135,25 @@ class Models:
             return chat.for_owner(owner) if owner else chat
         return self._endpoints.chat(entry, api_key=api_key, owner=owner)
 
-    def embedder(self, id: str = "starter-embed") -> StarterEmbedder:
-        """The embedder `id`, loaded once and shared by all threads. Raises `UnknownName`, `InvalidValue` (not an embedder), `ModelRefused`."""
-        with self._lock:
-            return self._embedders.open(self.get(id), STARTER_WEIGHTS)
+    def embedder(self, id: str = "starter-embed", *, api_key: str | None = None, owner: str = "") -> Embedder:
+        """The embedder `id`; one that runs here is loaded once and shared by all threads. `api_key` and `owner` are as in `chat`.
+
+        Raises:
+            UnknownName: there is no such model.
+            InvalidValue: it is no embedder.
+            ModelNotReady: it needs a download, a package or more memory.
+            ModelRefused: its files are damaged or not safe to load.
+        """
+        entry = self.get(id)
+        if entry.provider == "openai":
+            require_kind(entry, "embedding")
+            return self._endpoints.embedder(entry, api_key=api_key, owner=owner)
+        return self._embedders.open(entry, STARTER_WEIGHTS, lambda: self._make_room(entry))
+
+    def reranker(self, id: str) -> Reranker:
+        """The reranker `id`, a cross-encoder that runs here, loaded once and shared by all threads. Raises as `embedder`."""
+        entry = self.get(id)
+        return self._embedders.open_reranker(entry, lambda: self._make_room(entry))
 
     def check(self, id: str = "", *, model: str = "", api_key: str | None = None) -> CheckResult:
         """Run the self-test of a model, named by `id` or `model`: files, tokenizer, weights; or, for an endpoint, address, key and name."""
@@ -157,7 +162,9 @@ class Models:
 
         entry = self.get(id or model)
         if entry.kind == "embedding":
-            return selftest.check_embedder(entry, lambda: self.embedder(entry.id))
+            return selftest.check_embedder(entry, lambda: self.embedder(entry.id, api_key=api_key))
+        if entry.kind == "reranker":
+            return selftest.check_reranker(entry, lambda: self.reranker(entry.id))
         if entry.provider == "openai":
             key = api_key or (secret(entry.api_key_env) if entry.api_key_env else None)
             return check_endpoint(entry, self._settings, key)
@@ -197,8 +204,9 @@ class Models:
         finally:
             del self._downloads[model]
         with self._lock:
-            self._pins = write_pin(self._settings.workspace, entry.model, commit)
+            self._pins = write_pin(self._settings.workspace, name_pin(self._entries[model]), commit)
         self._residents.forget_refusal(model)
+        self._embedders.forget_refusal(model)
         return folder
 
     def loaded(self) -> tuple[LoadedInfo, ...]:
@@ -207,20 +215,20 @@ class Models:
 
     def unload(self, model: str) -> bool:
         """Let a model go out of memory; answers under way finish first. False where it was not loaded."""
-        return self._residents.drop(self.get(model).id)
+        id = self.get(model).id
+        return self._residents.drop(id) or self._embedders.drop(id)
 
     def _load(self, entry: ModelEntry) -> Resident:
-        def find_folder() -> tuple[Path, str | None]:
-            needs_gb = entry.memory_gb(choose_number_format(entry, measure_machine()))
-            state = self._residents.make_room(entry, needs_gb, lambda: self._find_blocker(entry, measure_machine()))
-            folder = self._find_folder(entry)
-            if state is not None or folder is None:
-                state = state or ModelState("needs_download", size_mb=entry.download_mb)
-                raise not_ready(entry, state)
-            from_hub = entry.provider == "huggingface" and not entry.is_local_folder
-            return folder, folder.name if from_hub else None  # a snapshot's folder is named by its commit
+        return self._residents.get(entry, lambda: self._make_room(entry))
 
-        return self._residents.get(entry, find_folder)
+    def _make_room(self, entry: ModelEntry) -> tuple[Path, str | None]:
+        """The folder of a model that is about to be loaded, and the commit it came from, if it did, after room was made for it."""
+        needs_gb = entry.memory_gb(choose_number_format(entry, measure_machine()))
+        state = self._residents.make_room(entry, needs_gb, lambda: self._find_blocker(entry, measure_machine()))
+        folder = self._find_folder(entry)
+        if state is not None or folder is None:
+            raise not_ready(entry, state or ModelState("needs_download", size_mb=entry.download_mb))
+        return folder, find_commit(entry, folder, self._settings)
 
     def queue_place(self, model: str, owner: str) -> QueuePlace | None:
         """Where the owner's next request stands in the line of a local model, with the expected wait; None where none waits."""
@@ -241,7 +249,7 @@ class Models:
         Raises: as `chat`; `InvalidValue` where the model does not run here or a side is empty; `PromptTooLong`.
         """
         entry = self.get(model)
-        engine = self._load(entry).engine if entry.provider != "openai" and entry.kind not in ("embedding", "extractive") else None
+        engine = self._load(entry).engine if entry.provider != "openai" and entry.can_chat and entry.kind != "extractive" else None
         if engine is None:
             raise InvalidValue(name="model", value=model, allowed="starter-lm, huggingface")
         return engine.score_texts(pairs)
@@ -250,7 +258,7 @@ class Models:
         if entry.provider == "openai":
             env = entry.api_key_env
             return ModelState("ready") if api_key or env is None or secret(env) else ModelState("needs_key", env=env)
-        if entry.id in self._residents.held():
+        if entry.id in self._residents.held() or self._embedders.holds(entry.id):
             return ModelState("ready")
         if (share := self._residents.loading_share(entry.id)) is not None:
             return ModelState("loading", share=share)
@@ -263,42 +271,17 @@ class Models:
         return self._find_blocker(entry, machine or measure_machine()) or ModelState("ready")
 
     def _find_blocker(self, entry: ModelEntry, machine: Machine) -> ModelState | None:
-        """What keeps a local model from being loaded, or None."""
-        if (refused := check_versions(entry) or self._check_trust(entry)) is not None:
-            return refused
-        if entry.adapter is not None and (missing := find_missing_adapter_file(Path(entry.adapter))) is not None:
-            return ModelState("refused", reason={"en": f"{missing} is missing", "ja": f"{missing}がありません"})
-        folder = self._find_folder(entry)
-        if (entry.provider == "starter" or entry.is_local_folder) and folder is None:
-            return ModelState("refused", reason={"en": f"there is no complete model in {entry.model}", "ja": f"{entry.model}に完全なモデルがありません"})
-        if (too_large := check_fit(entry, machine, params_b=count_parameters(folder) if folder else None)) is not None:
-            return too_large
-        if folder is not None:
-            return None
-        if entry.gated and secret(TOKEN_ENV) is None:
-            return ModelState("needs_key", env=TOKEN_ENV)
-        off = {"en": "downloads are off (LLMOPS_OFFLINE=0 allows them)", "ja": "ダウンロードは無効です（LLMOPS_OFFLINE=0で許可）"}
-        return ModelState("needs_download", size_mb=entry.download_mb, reason=off if self._settings.offline else {})
-
-    def _check_trust(self, entry: ModelEntry) -> ModelState | None:
-        if not entry.trust_remote_code or self._settings.allow_remote_code:
-            return None
-        reason = {"en": "it wants to run code of its own, which is not allowed here", "ja": "独自のコードの実行が必要ですが、ここでは許可されていません"}
-        return ModelState("refused", reason=reason)
+        return find_blocker(entry, self._settings, machine, self._find_folder(entry))
 
     def _find_folder(self, entry: ModelEntry) -> Path | None:
-        """Where the model's files lie complete, or None."""
-        if entry.provider == "starter":
-            folder = STARTER_WEIGHTS / entry.model
-            return folder if folder.is_dir() and any(folder.iterdir()) else None
-        if entry.is_local_folder:
-            return Path(entry.model) if is_complete(Path(entry.model)) else None
-        return find_snapshot(entry, self._settings, entry.revision)
+        return find_folder(entry, self._settings, STARTER_WEIGHTS)
 
     def _read_entries(self) -> dict[str, ModelEntry]:
         entries = {entry.id: entry for entry in read_catalogue(PACKAGE_FILE)}
         return entries | {entry.id: entry for entry in read_catalogue(self._settings.catalogue_file)}
 
     def _pinned(self, entry: ModelEntry) -> ModelEntry:
-        pin = self._pins.get(entry.model) if entry.provider == "huggingface" else None
-        return entry.model_copy(update={"revision": pin}) if pin and entry.revision is None else entry
+        if entry.provider != "huggingface" or (entry.revision is not None and not entry.revision.startswith("refs/")):
+            return entry
+        pin = self._pins.get(name_pin(entry))
+        return entry.model_copy(update={"revision": pin}) if pin else entry

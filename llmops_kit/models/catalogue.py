@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from llmops_kit.errors import CatalogueError, InvalidValue, KitError
 
 Provider = Literal["starter", "huggingface", "openai"]
-Kind = Literal["base", "instruct", "chat", "extractive", "embedding"]
+Kind = Literal["base", "instruct", "chat", "extractive", "embedding", "reranker"]
 PromptStyle = Literal["plain", "rinna_nl", "rinna_lf", "alpaca_ja", "calm2", "llama2", "chat_template", "openai"]
 TokenizerLoader = Literal["auto", "spm_backend", "tokenizers_unigram"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -40,13 +40,14 @@ def _check_address(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_check_address)]
+LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
 class ModelEntry(BaseModel):
     """One model of the catalogue.
 
-    `model` is a hub id (`owner/name`), a local folder, or the name an endpoint knows. `revision` is a 40-digit commit;
-    where it is empty the first download pins the commit it resolved in the workspace.
+    `model` is a hub id (`owner/name`), a local folder, or the name an endpoint knows. `revision` is a 40-digit commit, or a
+    pull request of the hub (`refs/pr/7`); there, and where it is empty, the first download pins the commit it resolved in the workspace.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -54,13 +55,13 @@ class ModelEntry(BaseModel):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$", description="the name used everywhere in the kit")
     provider: Provider
     model: str = Field(min_length=1, max_length=300)
-    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$")
+    revision: str | None = Field(None, pattern=r"^([0-9a-f]{40}|refs/pr/[1-9][0-9]{0,5})$")
     display_name: Mapping[str, str] = Field(default_factory=dict, description="name by language (ja, en)")
     kind: Kind = "chat"
     arch: str | None = None
     params_b: float | None = Field(None, gt=0, description="parameters, in thousand millions")
     weights_dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="number format of the downloaded files")
-    context_tokens: int = Field(4096, ge=16, description="prompt and answer together, in tokens")
+    context_tokens: int = Field(4096, ge=16, description="prompt and answer together, in tokens; of an embedder or reranker what it reads of a text")
     licence: str = "unknown"
     licence_commercial: Literal["yes", "no", "conditions", "unknown"] = "unknown"
     release_date: date | None = None
@@ -88,6 +89,14 @@ class ModelEntry(BaseModel):
     trust_remote_code: bool = False
     adapter: str | None = Field(None, min_length=1, description="folder of a LoRA adapter (safetensors) that goes on the model")
     requires_transformers: str | None = Field(None, description="version rule such as <5")
+    query_prefix: str | None = Field(None, max_length=1000, description="embedder: what stands before a question; default: the model's own prompt, if any")
+    document_prefix: str | None = Field(None, max_length=1000, description="embedder: what stands before a passage; default: the model's own prompt, if any")
+    dimensions: int | None = Field(None, ge=1, le=65536, description="embedder: numbers in a vector; checked where it is given")
+    request_dimensions: bool = Field(False, description="embedder: True asks the server for vectors of that many dimensions (text-embedding-3)")
+    languages: tuple[LanguageCode, ...] = Field((), description="embedder or reranker: the languages it knows (ISO 639: ja, en); empty: many")
+    batch_size: int | None = Field(None, ge=1, le=2048, description="embedder or reranker: texts in one request or batch")
+    package: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Python package that brings the files, in its folder `model`")
+    weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 that the package's model.safetensors must have")
     notes: Mapping[str, str] = Field(default_factory=dict)
 
     @field_validator("replicas")
@@ -122,6 +131,12 @@ class ModelEntry(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _check_dimensions(self) -> ModelEntry:
+        if self.request_dimensions and (self.dimensions is None or self.provider != "openai"):
+            raise ValueError(f"request_dimensions only of a server and with dimensions{_LANGUAGES}request_dimensionsはサーバーの場合のみ、dimensionsと一緒に")
+        return self
+
+    @model_validator(mode="after")
     def _check_prices(self) -> ModelEntry:
         if (self.price_in_per_mtok is None) != (self.price_out_per_mtok is None):
             both = "price_in_per_mtok, price_out_per_mtok"
@@ -135,6 +150,11 @@ class ModelEntry(BaseModel):
     def note(self, language: str = "en") -> str:
         """The note in `language`, or nothing."""
         return self.notes.get("ja" if language.startswith("ja") else "en", "")
+
+    @property
+    def can_chat(self) -> bool:
+        """Whether it answers prompts; an embedder gives vectors and a reranker scores."""
+        return self.kind not in ("embedding", "reranker")
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -31,15 +32,47 @@ BATCH_CHARACTERS = 262_144  # texts tokenized together
 _BOUNDARY = re.compile(r"[\s。、，．！？]")  # no token reaches across one of these
 
 
-class StarterEmbedder(Embeddings):
-    """Embeds Japanese and English texts in one space. Any number of threads may share it.
+class TextEmbedder(Embeddings):
+    """What every embedder can do, given `encode` and `encode_queries`; also an embedding model of LangChain."""
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """One row of length 1 per passage."""
+
+    @abstractmethod
+    def encode_queries(self, texts: Sequence[str]) -> Floats:
+        """One row of length 1 per question."""
+
+    def encode_query(self, text: str) -> Floats:
+        """The vector of one question, shape (dimensions,)."""
+        vector: Floats = self.encode_queries([text])[0]
+        return vector
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """The vectors of passages as plain lists."""
+        vectors: list[list[float]] = self.encode(texts).tolist()
+        return vectors
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of one question as a plain list."""
+        vector: list[float] = self.encode_query(text).tolist()
+        return vector
+
+
+class StarterEmbedder(TextEmbedder):
+    """Embeds Japanese and English texts in one space, questions and passages alike. Any number of threads may share it.
+
+    `id` is its name in the catalogue (default: that of its folder).
 
     Raises:
         ModelRefused: a file in `folder` is absent or is not the one that was shipped; the checksum is named.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    languages = ("ja", "en")
+
+    def __init__(self, folder: Path | str, *, id: str | None = None) -> None:
         self.folder = Path(folder)
+        self._id = id or self.folder.name
         checksums = verify_folder(self.folder, needed=(WEIGHTS, TOKENIZER))
         try:
             arrays = load_file(self.folder / WEIGHTS)
@@ -60,8 +93,8 @@ class StarterEmbedder(Embeddings):
 
     @property
     def id(self) -> str:
-        """The name in the catalogue: `starter-embed`, the name of its folder."""
-        return self.folder.name
+        """The name in the catalogue, `starter-embed`."""
+        return self._id
 
     @property
     def revision(self) -> str:
@@ -84,23 +117,36 @@ class StarterEmbedder(Embeddings):
         vectors: Floats = (sums / norms).astype(np.float32, copy=False)
         return vectors
 
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """The vectors of `texts` as plain lists."""
-        vectors: list[list[float]] = self.encode(texts).tolist()
-        return vectors
-
-    def embed_query(self, text: str) -> list[float]:
-        """The vector of one text; questions and documents are embedded alike."""
-        return self.embed_documents([text])[0]
+    def encode_queries(self, texts: Sequence[str]) -> Floats:
+        """As `encode`: questions and passages are embedded alike."""
+        return self.encode(texts)
 
     def __repr__(self) -> str:
         return f"StarterEmbedder({self.id!r}, dimensions={self.dimensions}, revision={self.revision!r})"
 
 
+def replace_surrogates(text: str) -> str:
+    """The text with `?` for each half of a surrogate pair, which is no character and cannot be encoded."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def group_texts(sizes: Sequence[int], order: Sequence[int], *, texts: int, characters: int) -> Iterator[list[int]]:
+    """The places in `order` in groups of at most `texts`, whose `sizes` add up to `characters` at most; a longer text stands alone."""
+    group: list[int] = []
+    total = 0
+    for place in order:
+        if group and (len(group) >= texts or total + sizes[place] > characters):
+            yield group
+            group, total = [], 0
+        group.append(place)
+        total += sizes[place]
+    if group:
+        yield group
+
+
 def _pieces(text: str) -> Iterator[str]:
     """The text in parts of at most `PIECE_CHARACTERS`, cut where no token is; in the middle only of a text without any such place."""
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair is no character
+    text = replace_surrogates(text)
     first = 0
     while len(text) - first > PIECE_CHARACTERS:
         last = first + PIECE_CHARACTERS

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from pydantic import Field, PrivateAttr, SecretStr
 
-from llmops_kit.errors import InvalidValue, KitError, ModelNotReady
+from llmops_kit.errors import InvalidValue
 from llmops_kit.models.catalogue import OPENAI_URL
 from llmops_kit.models.chat import KitChat, last_chunk, text_chunk
 from llmops_kit.models.decoding import TextFilter
-from llmops_kit.models.endpoint_replicas import Place, Replicas
+from llmops_kit.models.endpoint_replicas import Replicas
 from llmops_kit.models.parameters import NEUTRAL
-from llmops_kit.settings import secret
 
 if TYPE_CHECKING:
     import ssl
 
-    from llmops_kit.models.endpoint_faults import Server
-    from llmops_kit.models.endpoint_retry import Setback
+    from llmops_kit.models.endpoint_call import Progress
     from llmops_kit.models.endpoint_wire import Wire
 
 _REASONS = {"length": "length", "max_tokens": "length", "max_output_tokens": "length", "incomplete": "length", "content_filter": "content_filter"}
-_NO_KEY = "not-needed"  # the client wants a key; servers without one ignore it
 _CHARS_PER_TOKEN = 4  # of text in Latin letters, OpenAI's own rule of thumb
 
 
@@ -84,65 +78,11 @@ class EndpointChat(KitChat):
 
     def _receive(self, messages: list[BaseMessage], payload: Mapping[str, Any]) -> Iterator[AIMessageChunk | None]:
         """The server's chunks, and None now and then while there is none, with its faults told as the kit's errors."""
-        from llmops_kit.models.endpoint_retry import pause
+        from llmops_kit.models.endpoint_call import Caller, read_key
 
-        key = self._read_key()
-        ask = functools.partial(self._ask, messages, payload, key)
-        tried: list[str] = []
-        while True:
-            place = yield from self._replicas.wait(self.owner, tried[-1:])
-            tried.append(place.address)
-            failure = yield from self._try_at(place, ask, self._server(key, place.address, tries=len(tried)))
-            if failure is None:
-                return
-            pause_s = self._find_pause(failure.setback, tried)
-            if pause_s is None:
-                break
-            yield from pause(pause_s)
-        # Raised here and without its past: the client's errors hold the request, and the request the key.
-        fault = failure.fault
-        fault.__context__ = fault.__cause__ = None
-        raise fault
-
-    def _try_at(self, place: Place, ask: Callable[[str], Iterator[AIMessageChunk]], server: Server) -> Generator[AIMessageChunk | None, None, _Failure | None]:
-        """Send the request to one server and give its chunks; what went wrong is the value of the whole."""
-        from llmops_kit.models.endpoint_faults import explain_fault
-        from llmops_kit.models.endpoint_retry import Setback, read_setback
-
-        answered = shown = finished = False
-        setback: Setback | None = None
-        try:
-            with closing(self._wire.watch(ask(place.address), on_end=place.free)) as chunks:
-                for chunk in chunks:
-                    if chunk is not None:
-                        if not answered:
-                            place.succeed()
-                        answered, shown = True, shown or bool(chunk.text)
-                        finished = finished or bool(_finish_reason(chunk)) or chunk.usage_metadata is not None
-                    yield chunk
-            if finished:
-                return None
-            setback = None if shown else Setback()
-            return _Failure(server.fault("it broke off before the answer was complete", "回答の途中で接続が切れました"), setback)
-        except Exception as error:
-            fault = explain_fault(error, server)
-            if not isinstance(fault, KitError):
-                raise
-            setback = None if shown else read_setback(error)
-            return _Failure(fault, setback)
-        finally:
-            place.free(down=setback is not None and setback.is_down)
-
-    def _find_pause(self, setback: Setback | None, tried: Sequence[str]) -> float | None:
-        """Seconds until the next try; None where there is none."""
-        from llmops_kit.models.endpoint_retry import PATIENCE_S, draw_pause_s
-
-        if setback is None or len(tried) > self.retries:
-            return None
-        pause_s = draw_pause_s(len(tried))
-        if self._replicas.has_other(tried):  # what this server asked for holds for this server
-            return pause_s
-        return setback.wait_s + pause_s if setback.wait_s <= PATIENCE_S else None
+        key = read_key(self.entry, self.api_key.get_secret_value() if self.api_key is not None else None)
+        caller = Caller(self.entry, self._replicas, self._wire, self.connect_timeout_s, self.request_timeout_s, self.retries, self.owner)
+        yield from caller.send(functools.partial(self._ask, messages, payload, key), key, _note_chunk)
 
     def _ask(self, messages: list[BaseMessage], payload: Mapping[str, Any], key: str, address: str) -> Iterator[AIMessageChunk]:
         """The client's stream, not begun yet."""
@@ -180,46 +120,6 @@ class EndpointChat(KitChat):
 
         return Wire(model=self.entry.id, connect_timeout_s=self.connect_timeout_s, request_timeout_s=self.request_timeout_s, tls=self._tls)
 
-    def _server(self, key: str, address: str, *, tries: int) -> Server:
-        from llmops_kit.models.endpoint_faults import Server
-
-        return Server(
-            model=self.entry.id,
-            remote_name=self.entry.model,
-            address=urlsplit(address).netloc,
-            key=key,
-            connect_timeout_s=self.connect_timeout_s,
-            request_timeout_s=self.request_timeout_s,
-            tries=tries,
-        )
-
-    def _read_key(self) -> str:
-        """The key of this call.
-
-        Raises:
-            ModelNotReady: the server needs a key and there is none, or it has characters that cannot be sent.
-        """
-        name = self.entry.api_key_env or ("OPENAI_API_KEY" if self._is_openai else None)
-        key = self.api_key.get_secret_value() if self.api_key is not None else secret(name) if name else _NO_KEY
-        key = (key or "").strip()
-        if not key and name is None:
-            return _NO_KEY
-        if not key:
-            raise ModelNotReady(
-                en=f"The model “{self.entry.id}” needs a key. Enter it in the model panel, or set the environment variable {name}.",
-                ja=f"モデル「{self.entry.id}」にはキーが必要です。モデルパネルに入力するか、環境変数{name}を設定してください。",
-                model=self.entry.id,
-                reason=f"no key ({name})",
-            )
-        if not (key.isascii() and key.isprintable()):
-            raise ModelNotReady(
-                en=f"The key for “{self.entry.id}” has characters no key has. Copy it again.",
-                ja=f"「{self.entry.id}」のキーに使えない文字が含まれています。もう一度コピーしてください。",
-                model=self.entry.id,
-                reason="unreadable key",
-            )
-        return key
-
     def _make_payload(self, parameters: Mapping[str, float | int]) -> dict[str, Any]:
         """The request's fields; what only some servers know goes into the extra body."""
         payload: dict[str, Any] = {name: parameters[name] for name in ("temperature", "top_p", "seed") if name in parameters}
@@ -238,14 +138,6 @@ class EndpointChat(KitChat):
                     allowed=f"{neutral:g}",
                 )
         return {**payload, "extra_body": extra} if extra else payload
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Why a try failed, and what speaks for another."""
-
-    fault: KitError
-    setback: Setback | None
 
 
 class _Answer:
@@ -279,3 +171,8 @@ def _finish_reason(chunk: AIMessageChunk) -> str | None:
     said = chunk.response_metadata
     reason = said.get("finish_reason") or (said.get("incomplete_details") or {}).get("reason") or said.get("status")
     return str(reason) if reason else None
+
+
+def _note_chunk(chunk: AIMessageChunk, progress: Progress) -> None:
+    progress.shown = progress.shown or bool(chunk.text)
+    progress.finished = progress.finished or bool(_finish_reason(chunk)) or chunk.usage_metadata is not None

@@ -87,7 +87,7 @@ class Wire:
 
     def _check(self, response: httpx2.Response) -> None:
         self._open[threading.get_ident()] = (response.extensions.get("network_stream"), response)
-        response.stream = _Measured(response.stream, model=self._model)
+        response.stream = _Measured(response.stream, model=self._model, largest_event=LARGEST_EVENT_BYTES if self._streams else LARGEST_ANSWER_BYTES)
         kind = response.headers.get("content-type", "").partition(";")[0].strip() or "nothing"
         if self._streams and response.is_success and kind != "text/event-stream":
             raise EndpointError(
@@ -155,11 +155,12 @@ class _Reader(Generic[_T]):
 class _Measured(httpx2.SyncByteStream):
     """A response body that may not grow without bound, neither as a whole nor in one event."""
 
-    def __init__(self, stream: httpx2.SyncByteStream | httpx2.AsyncByteStream, *, model: str) -> None:
+    def __init__(self, stream: httpx2.SyncByteStream | httpx2.AsyncByteStream, *, model: str, largest_event: int) -> None:
         if not isinstance(stream, httpx2.SyncByteStream):
             raise TypeError(f"expected a synchronous response body, got {type(stream).__name__}")
         self._stream = stream
         self._model = model
+        self._largest_event = largest_event
 
     def __iter__(self) -> Iterator[bytes]:
         total = event = 0
@@ -167,7 +168,7 @@ class _Measured(httpx2.SyncByteStream):
             total += len(data)
             newline = data.rfind(b"\n")
             event = event + len(data) if newline < 0 else len(data) - newline
-            if total > LARGEST_ANSWER_BYTES or event > LARGEST_EVENT_BYTES:
+            if total > LARGEST_ANSWER_BYTES or event > self._largest_event:
                 raise EndpointError(
                     model=self._model,
                     reason_en=f"it sent more than an answer can hold ({total / 2**20:.0f} MB)",

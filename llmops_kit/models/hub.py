@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from llmops_kit.errors import ModelNotReady, ModelRefused
-from llmops_kit.models.catalogue import ModelEntry
+from llmops_kit.models.catalogue import Kind, ModelEntry
 from llmops_kit.settings import Settings, secret
 
 TOKEN_ENV = "HF_TOKEN"  # noqa: S105 - the name of the variable, not a token
 _SUFFIXES = (".safetensors", ".json", ".model", ".jinja", ".txt")
+_MODULE_FILE = re.compile(r"\d+_[A-Za-z]+/[\w.-]+")  # sentence-transformers keeps the parts of an embedder in folders such as 1_Pooling
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,21 @@ class RemoteFile:
 def find_snapshot(entry: ModelEntry, settings: Settings, revision: str | None) -> Path | None:
     """The folder of a complete download of `revision` (default: the newest the cache knows), or None."""
     storage = storage_folder(entry, settings)
-    if revision is None:
-        ref = storage / "refs" / "main"
+    if revision is None or revision.startswith("refs/"):
+        ref = storage / "refs" / (revision or "main")
         if not ref.is_file():
             return None
         revision = ref.read_text(encoding="ascii").strip()
     folder = storage / "snapshots" / revision
-    return folder if is_complete(folder) else None
+    return folder if is_complete(folder, entry.kind) else None
 
 
-def is_complete(folder: Path) -> bool:
+def is_complete(folder: Path, kind: Kind = "chat") -> bool:
     """Whether a model folder has its configuration and all the weight files it names."""
+    if kind == "embedding":
+        from llmops_kit.models.embedder_files import find_fault
+
+        return find_fault(folder) is None
     if not (folder / "config.json").is_file():
         return False
     index = folder / "model.safetensors.index.json"
@@ -72,7 +78,8 @@ def storage_folder(entry: ModelEntry, settings: Settings) -> Path:
 def list_files(entry: ModelEntry, settings: Settings, revision: str | None) -> tuple[str, list[RemoteFile]]:
     """The commit that `revision` stands for and the files of it a model needs, small ones first.
 
-    Only the top folder, only safetensors and text: no pickles, and Python only where the administrator allowed it.
+    Only the top folder (of an embedder also those of its parts), only safetensors and text: no pickles, and Python only
+    where the administrator allowed it.
     """
     from huggingface_hub import HfApi
 
@@ -82,7 +89,7 @@ def list_files(entry: ModelEntry, settings: Settings, revision: str | None) -> t
     files = [
         RemoteFile(item.rfilename, item.size or 0, item.lfs.sha256 if item.lfs else None, item.blob_id)
         for item in info.siblings or []
-        if item.rfilename.endswith(suffixes) and not {"/", "\\"} & set(item.rfilename) and not item.rfilename.startswith((".", "consolidated"))
+        if item.rfilename.endswith(suffixes) and _is_in_place(entry, item.rfilename) and not item.rfilename.startswith((".", "consolidated"))
     ]
     if info.sha is None or not any(file.name.endswith(".safetensors") for file in files):
         raise ModelRefused(
@@ -93,6 +100,10 @@ def list_files(entry: ModelEntry, settings: Settings, revision: str | None) -> t
             model=entry.id,
         )
     return info.sha, sorted(files, key=lambda file: file.size)
+
+
+def _is_in_place(entry: ModelEntry, name: str) -> bool:
+    return not {"/", "\\"} & set(name) or (not entry.can_chat and _MODULE_FILE.fullmatch(name) is not None)
 
 
 @contextmanager

@@ -22,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+K1, B = 0.9, 0.4
 
-_UNSPACED = "々-〇ぁ-ゖゝ-ゟァ-ヺー-ヿ㐀-䶿一-鿿豈-﫿가-힣\U00020000-\U0003ffff"      # kana, kanji, hangul
-_RUN = re.compile(r"[^\W_]{1,4096}|[☀-➿\U0001f000-\U0001faff]")            # the limit bounds the memory for texts without any space
-_UNIT = re.compile(f"[{_UNSPACED}]|[^{_UNSPACED}]+")
+UNSPACED = "々-〇ぁ-ゖゝ-ゟァ-ヺー-ヿ㐀-䶿一-鿿豈-﫿가-힣\U00020000-\U0003ffff"      # kana, kanji, hangul
+RUN = re.compile(r"[^\W_]{1,4096}|[☀-➿\U0001f000-\U0001faff]")            # the limit bounds the memory for texts without any space
+_UNIT = re.compile(f"[{UNSPACED}]|[^{UNSPACED}]+")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _QUESTION_WORDS = frozenset({"what", "which", "who", "whom", "whose", "when", "where", "why", "how", "did", "do", "does"})
@@ -38,7 +39,7 @@ def tokenize(text: str) -> list[str]:
     half-width kana), lower case, no thousands separators (3,000 → 3000), no variation selectors or zero-width characters. An emoji is
     a term; punctuation, spaces and lone surrogates are none.
     """
-    return list(_stream(text))
+    return list(stream(text))
 
 
 def tokenize_query(query: str) -> list[str]:
@@ -60,7 +61,7 @@ class LexicalIndex:
     Reading from several threads at once is safe.
     """
 
-    def __init__(self, texts: Sequence[str], k1: float = 0.9, b: float = 0.4) -> None:
+    def __init__(self, texts: Sequence[str], k1: float = K1, b: float = B) -> None:
         self.size = len(texts)
         self._vocabulary, terms, counts, lengths, postings = _count(texts)
         frequencies = np.bincount(terms, minlength=len(self._vocabulary))
@@ -108,9 +109,14 @@ def rank(scores: Floats, k: int) -> list[tuple[int, float]]:
     return [(int(position), float(scores[position])) for position in best]
 
 
-def _stream(text: str) -> Iterator[str]:
-    folded = unicodedata.normalize("NFKC", text).lower()
-    return chain.from_iterable(map(_cut, _RUN.findall(_THOUSANDS.sub("", _INVISIBLE.sub("", folded)))))
+def fold(text: str) -> str:
+    """`text` as its terms are cut from it: NFKC, lower case, no invisible characters, no thousands separators."""
+    return _THOUSANDS.sub("", _INVISIBLE.sub("", unicodedata.normalize("NFKC", text).lower()))
+
+
+def stream(text: str) -> Iterator[str]:
+    """The terms of `text` one after the other, for a text of ten million characters."""
+    return chain.from_iterable(map(_cut, RUN.findall(fold(text))))
 
 
 def _cut(run: str) -> Iterable[str]:
@@ -125,7 +131,7 @@ def _count(texts: Sequence[str]) -> tuple[dict[str, int], NDArray[np.int32], Flo
     vocabulary.default_factory = vocabulary.__len__         # a new term gets the next number
     lengths, postings = np.zeros(len(texts)), np.zeros(len(texts), np.int64)
     for position, text in enumerate(texts):
-        counted = Counter(_stream(text))                    # never a list of all terms: a text may have ten million characters
+        counted = Counter(stream(text))                    # never a list of all terms: a text may have ten million characters
         terms.extend(map(vocabulary.__getitem__, counted))
         counts.extend(counted.values())
         lengths[position], postings[position] = counted.total(), len(counted)

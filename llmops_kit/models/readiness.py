@@ -124,7 +124,9 @@ def has_fast_bfloat16() -> bool:
 
 
 def choose_number_format(entry: ModelEntry, machine: Machine) -> str:
-    """The number format the model would be loaded in here: the entry's, else the machine's."""
+    """The number format the model would be loaded in here: the entry's, else the machine's; embedders and rerankers always in float32."""
+    if not entry.can_chat:
+        return "float32"
     return entry.dtype if entry.dtype != "auto" else machine.dtype
 
 
@@ -188,6 +190,10 @@ def check_versions(entry: ModelEntry) -> ModelState | None:
 def not_ready(entry: ModelEntry, state: ModelState) -> ModelNotReady:
     """The error of a model that cannot answer yet, with what it waits for and the next step."""
     advice = ModelNotReady.next_step
+    if not entry.can_chat:
+        embeds = entry.kind == "embedding"
+        en = f"Open the model panel, or {'choose starter-embed' if embeds else 'search without a reranker'}."
+        advice = {"en": en, "ja": f"モデルパネルを開くか、{'starter-embedを選んで' if embeds else '並べ替えなしで検索して'}ください。"}
     return ModelNotReady(
         en=f"The model “{entry.id}” is not ready: {state.text('en')}. {advice['en']}",
         ja=f"モデル「{entry.id}」はまだ使えません：{state.text('ja')}。{advice['ja']}",

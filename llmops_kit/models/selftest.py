@@ -12,7 +12,7 @@ from llmops_kit.models.residents import Resident
 from llmops_kit.models.tokenizer import TEST_TEXTS, TokenDifference
 
 if TYPE_CHECKING:
-    from llmops_kit.models.embedder import StarterEmbedder
+    from llmops_kit.models.embedders import Embedder, Reranker
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,39 @@ def pass_local(entry: ModelEntry, resident: Resident) -> CheckResult:
     return CheckResult(entry.id, True, texts, facts)
 
 
-def check_embedder(entry: ModelEntry, load: Callable[[], StarterEmbedder]) -> CheckResult:
-    """Load an embedder, which compares its checksums, and look whether the same meaning in other words is nearer than another one."""
+_MEANINGS = {
+    "ja": ("犬が公園で走っています。", "公園を走っている犬がいます。", "電車が駅に止まっています。"),
+    "en": ("A dog is running in the park.", "There is a dog that runs through the park.", "The train stands at the station."),
+}
+
+
+def check_embedder(entry: ModelEntry, load: Callable[[], Embedder]) -> CheckResult:
+    """Open an embedder and look whether the same meaning in other words is nearer than another one. A server is asked for four vectors."""
     try:
         embedder = load()
+        question, *passages = _MEANINGS["ja" if "ja" in embedder.languages or not embedder.languages else "en"]
+        same, other = embedder.encode(passages) @ embedder.encode_query(question)
+        facts: dict[str, object] = {"dimensions": embedder.dimensions, "revision": embedder.revision}
     except KitError as error:
         return fail(entry, error)
-    asked, same, other = embedder.encode(["犬が公園で走っています。", "公園を走っている犬がいます。", "電車が駅に止まっています。"])
-    passed = bool(asked @ same > asked @ other)
-    facts: dict[str, object] = {"dimensions": embedder.dimensions, "revision": embedder.revision}
-    if passed:
+    if same > other:
         return CheckResult(entry.id, True, {"en": "Files and vectors are in order.", "ja": "ファイルとベクトルに問題はありません。"}, facts)
     texts = {"en": "Its vectors do not tell one meaning from another.", "ja": "ベクトルが意味の違いを表していません。"}
     return CheckResult(entry.id, False, texts, facts)
+
+
+def check_reranker(entry: ModelEntry, load: Callable[[], Reranker]) -> CheckResult:
+    """Open a reranker and look whether it scores what says the same above what does not."""
+    try:
+        reranker = load()
+        question, *passages = _MEANINGS["ja" if "ja" in reranker.languages or not reranker.languages else "en"]
+        same, other = reranker.score(question, passages)
+        facts: dict[str, object] = {"revision": reranker.revision}
+    except KitError as error:
+        return fail(entry, error)
+    if same > other:
+        return CheckResult(entry.id, True, {"en": "Files and scores are in order.", "ja": "ファイルとスコアに問題はありません。"}, facts)
+    return CheckResult(entry.id, False, {"en": "Its scores do not tell an answer from another text.", "ja": "スコアが答えの違いを表していません。"}, facts)
 
 
 def fail(entry: ModelEntry, error: KitError) -> CheckResult:

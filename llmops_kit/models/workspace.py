@@ -46,15 +46,21 @@ def append_entry(file: Path, raw: Mapping[str, Any]) -> None:
     _write(file, before + write_entry(raw))
 
 
+def name_pin(entry: ModelEntry) -> str:
+    """Under which name the commit of a download is kept: the hub id, with `@refs/…` where the entry names such a reference."""
+    is_reference = entry.revision is not None and entry.revision.startswith("refs/")
+    return f"{entry.model}@{entry.revision}" if is_reference else entry.model
+
+
 def read_pins(workspace: Path) -> dict[str, str]:
-    """Hub id → commit, of every download made here."""
+    """Hub id (see `name_pin`) → commit, of every download made here."""
     file = workspace / PINS_FILE
     pins = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return {str(model): str(commit) for model, commit in (pins or {}).items()}
 
 
 def write_pin(workspace: Path, model: str, commit: str) -> dict[str, str]:
-    """Pin `model` to `commit` and give all pins."""
+    """Pin `model` (see `name_pin`) to `commit` and give all pins."""
     pins = {**read_pins(workspace), model: commit}
     _write(workspace / PINS_FILE, yaml.safe_dump(pins, sort_keys=True))
     return pins
