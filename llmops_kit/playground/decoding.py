@@ -18,7 +18,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_JIS_ESCAPE = re.compile(rb"\x1b(?:\$[@B]|\$\([D-Q]|\([IJ])")
+JIS_ESCAPE = re.compile(rb"\x1b(?:\$[@B]|\$\([D-Q]|\([IJ])")
 _HALF_WIDTH_MARKS = "｡｢｣､･"
 _KNOWN = "utf-8, cp932 (Shift_JIS), euc_jp, iso2022_jp, utf-16, latin-1"
 
@@ -57,10 +57,11 @@ def _detect(data: bytes, file: str) -> tuple[str, str]:
     for mark, name in _MARKS:
         if data.startswith(mark):
             return _decode_as(data, file=file, encoding=name), name
-    if _JIS_ESCAPE.search(data) and not any(byte > 0x7F for byte in data):
+    if JIS_ESCAPE.search(data) and not any(byte > 0x7F for byte in data):
         for name in ("iso2022_jp", "iso2022_jp_ext", "iso2022_jp_3"):
             if (text := _strict(data, name)) is not None:
                 return text, name
+        raise _refusal(file, "its ISO-2022-JP is damaged or cut off", "ISO-2022-JPとして壊れているか、途中で切れています")
     if (text := _strict(data, "utf-8")) is not None:
         return text, "utf-8"
     if _holds_japanese_utf8_lines(data):
@@ -77,9 +78,9 @@ def _strict(data: bytes, encoding: str) -> str | None:
 
 def _choose(cp932: str | None, euc_jp: str | None, file: str) -> tuple[str, str]:
     """The reading that is Japanese. EUC-JP kana read as cp932 are half-width marks and katakana in turns."""
-    if euc_jp is not None and _everyday_share(euc_jp) >= 0.5 and (cp932 is None or _share(cp932, _HALF_WIDTH_MARKS) >= 0.2):
+    if euc_jp is not None and everyday_share(euc_jp) >= 0.5 and (cp932 is None or _share(cp932, _HALF_WIDTH_MARKS) >= 0.2):
         return euc_jp, "euc_jp"
-    if cp932 is not None and euc_jp is None and _everyday_share(cp932) >= 0.5:
+    if cp932 is not None and euc_jp is None and everyday_share(cp932) >= 0.5:
         return cp932, "cp932"
     raise _refusal(file, "its character encoding could not be told for certain", "文字コードを確実に判別できませんでした")
 
@@ -96,7 +97,7 @@ def _share(text: str, signs: str) -> float:
     return _measure_share(text, lambda sign: sign in signs)
 
 
-def _everyday_share(text: str) -> float:
+def everyday_share(text: str) -> float:
     """Share of the non-ASCII characters that everyday Japanese text is made of.
 
     Kana, full-width forms, symbols and the kanji of JIS level 1. Latin-1 text that happens to be valid cp932 comes

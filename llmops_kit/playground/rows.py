@@ -98,7 +98,7 @@ def read_rows(
         if kind in (".json", ".jsonl"):
             columns, rows = read_objects(text, file=name, lines=kind == ".jsonl", max_rows=max_rows)
         else:
-            delimiter = "\t" if kind == ".tsv" else _sniff(text)
+            delimiter = "\t" if kind == ".tsv" else find_delimiter(text)
             columns, rows = _tabulate(_records(text, delimiter, name), file=name, header=header, max_rows=max_rows)
     if not rows:
         raise refused(name, "it has no rows below its header", "見出しの下に行がありません")
@@ -178,7 +178,7 @@ def _format(name: str, data: bytes) -> str:
     return ".jsonl" if start == b"{" else ".json" if start == b"[" else ".csv"
 
 
-def _sniff(text: str) -> str:
+def find_delimiter(text: str) -> str:
     """The delimiter that splits the first records into the most equal columns; a comma where none does."""
 
     def score(delimiter: str) -> tuple[float, int]:

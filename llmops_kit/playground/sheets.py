@@ -80,7 +80,7 @@ def _rows(page: Any, limit: int) -> Iterator[tuple[int, list[str]]]:
     page.reset_dimensions()
     count = 0
     for number, cells in enumerate(page.iter_rows(), start=1):
-        values = [_text(cell) for cell in cells]
+        values = [read_cell(cell) for cell in cells]
         while values and not values[-1]:
             values.pop()
         if values:
@@ -90,7 +90,8 @@ def _rows(page: Any, limit: int) -> Iterator[tuple[int, list[str]]]:
             return
 
 
-def _text(cell: Any) -> str:
+def read_cell(cell: Any) -> str:
+    """What a person sees in a cell of an openpyxl sheet, as text: ISO dates, no `.0`, zeros of a format such as `00000` kept."""
     value = cell.value
     match value:
         case None:
