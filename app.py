@@ -41,5 +41,6 @@ if __name__ == "__main__":
             page = {"theme": ui.theme(), "css": ui.CSS, "head": ui.HEAD, "i18n": ui.translations()}
             app = service.build_app(kit, ui.build(kit), mount=mount, **page)
             kit.tracking.start()
+            kit.documents.start()
             server.serve(app, listener, drain_s=settings.drain_s, on_ready=cli.show_address, proxied=bool(settings.allowed_hosts))
     cli.leave()

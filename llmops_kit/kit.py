@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llmops_kit.settings import Settings, silence_libraries
 
 if TYPE_CHECKING:
+    from llmops_kit.documents import Documents
     from llmops_kit.models import Models
     from llmops_kit.playground import Playground
     from llmops_kit.prompts import PromptLibrary
@@ -54,6 +55,13 @@ class Kit:
         return Playground(self.store, self.models, self.prompts, max_prompt_chars=self.settings.max_prompt_chars)
 
     @cached_property
+    def documents(self) -> Documents:
+        """Documents: take them in, search them, ask them, see why."""
+        from llmops_kit.documents import Documents
+
+        return Documents(self.store, self.models, self.playground, self.settings)
+
+    @cached_property
     def tracking(self) -> Tracking:
         """The Weights & Biases tables made from the store."""
         from llmops_kit.tracking import Tracking
@@ -62,6 +70,8 @@ class Kit:
 
     def close(self) -> None:
         """Send what is waiting to the W&B file, then close the store."""
+        if "documents" in self.__dict__:
+            self.documents.close()
         if "tracking" in self.__dict__:
             self.tracking.close()
         self.store.close()

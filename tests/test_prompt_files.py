@@ -24,6 +24,7 @@ EXPECTED = {
     "classify",
     "translate",
     "answer_from_sources",
+    "condense_question",
     "minutes_to_actions",
     "brainstorm",
     "critique",

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from llmops_kit import open_kit
 from llmops_kit.settings import Settings
 from llmops_kit.store import Store
 from llmops_kit.tracking import Tracking, read_table
@@ -412,3 +413,20 @@ def test_second_process_waits_instead_of_doubling(tracking: Tracking, store: Sto
     assert tracking.sync().complete
     assert other.sync().complete
     assert sorted(raw_ids(workspace)) == sorted(run.id for run in store.find(Run))
+
+
+def test_an_evaluation_becomes_one_row_and_one_per_question(tmp_path: Path) -> None:
+    from llmops_kit.types import Evaluation, new_id, now
+
+    with open_kit(tmp_path / "workspace") as kit:
+        rows = [{"question": "有給は何日？", "rank": 1, "score_em": 1.0, "extra": "x"}, {"question": "Hotels?", "rank": None}]
+        evaluation = Evaluation(new_id(), now(), "hanako", "retrieval", {"k": 5}, rows, [{"metric": "hit@5", "value": 0.5, "n": 2}])
+        kit.store.append(evaluation, publish="evaluation")
+        assert kit.store.find(Evaluation) == [evaluation]
+        kit.tracking.sync()
+        files = [json.loads(path.read_text(encoding="utf-8")) for path in kit.tracking.folder.rglob("*.table.json")]
+    items = [dict(zip(file["columns"], row, strict=True)) for file in files if "item_id" in file["columns"] for row in file["data"]]
+    assert [(item["question"], item["rank"], item["score_em"]) for item in items] == [("有給は何日？", 1, 1.0), ("Hotels?", None, None)]
+    assert json.loads(items[0]["row"])["extra"] == "x"
+    (whole,) = [row for file in files if file["columns"][0] == "evaluation_id" for row in file["data"]]
+    assert whole[0] == evaluation.id and whole[4] == 2

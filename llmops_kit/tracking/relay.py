@@ -19,13 +19,17 @@ from llmops_kit.tracking.ledger import Ledger, load_ledger, new_ledger, save_led
 from llmops_kit.tracking.offline import find_sessions, find_written
 from llmops_kit.tracking.rows import make_rows
 from llmops_kit.tracking.session import Session, Target
-from llmops_kit.types import Grid, OutboxItem, Run
+from llmops_kit.types import Evaluation, Grid, OutboxItem, Run
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 Record = TypeVar("Record")
-_KINDS: dict[str, tuple[type[Run] | type[Grid], str]] = {"run": (Run, "runs"), "grid": (Grid, "grids")}
+_KINDS: dict[str, tuple[type[Run] | type[Grid] | type[Evaluation], str]] = {
+    "run": (Run, "runs"),
+    "grid": (Grid, "grids"),
+    "evaluation": (Evaluation, "evaluations"),
+}
 _BATCH_ROWS = 200
 _BATCH_CHARS = 8_000_000
 _PART = 20  # records read from the store at once: a record may hold megabytes
@@ -166,9 +170,9 @@ class Relay:
         size = 0
         for part in _parts(items, _PART):
             for record in self._load(part):
-                for table, row in make_rows(record).items():
-                    tables.setdefault(table, []).append(row)
-                    size += sum(len(cell) for cell in row if isinstance(cell, str))
+                for table, rows in make_rows(record).items():
+                    tables.setdefault(table, []).extend(rows)
+                    size += sum(len(cell) for row in rows for cell in row if isinstance(cell, str))
             taken += part
             if size > _BATCH_CHARS:
                 break
@@ -210,8 +214,8 @@ class Relay:
         self._save(ledger.opened(session.folder.name, online=online))
         return session
 
-    def _load(self, items: Sequence[OutboxItem]) -> list[Run | Grid]:
-        found: dict[str, Run | Grid] = {}
+    def _load(self, items: Sequence[OutboxItem]) -> list[Run | Grid | Evaluation]:
+        found: dict[str, Run | Grid | Evaluation] = {}
         for kind, (record_type, _) in _KINDS.items():
             ids = [item.record_id for item in items if item.kind == kind]
             for record in self._store.find(record_type, id=ids) if ids else []:

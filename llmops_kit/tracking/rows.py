@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llmops_kit.types import Grid, Run, to_plain
+from llmops_kit.types import Evaluation, Grid, Run, to_plain
 
 RUN_COLUMNS: Mapping[str, type] = {
     "run_id": str,
@@ -49,6 +49,24 @@ RUN_COLUMNS: Mapping[str, type] = {
     "flags": str,
 }
 GRID_COLUMNS: Mapping[str, type] = {"grid_id": str, "created_at": str, "participant": str, "table": str, "spec": str}
+EVALUATION_COLUMNS: Mapping[str, type] = {"evaluation_id": str, "created_at": str, "participant": str, "kind": str, "n": int, "spec": str, "summary": str}
+ITEM_COLUMNS: Mapping[str, type] = {
+    "item_id": str,
+    "evaluation_id": str,
+    "kind": str,
+    "item": int,
+    "question": str,
+    "document": str,
+    "passage": str,
+    "expected": str,
+    "answer": str,
+    "run_id": str,
+    "rank": int,
+    "score_em": float,
+    "score_char_f1": float,
+    "score_grounded": float,
+    "row": str,
+}
 _CELL_COLUMNS = (
     *("run_id", "prompt_template_id", "prompt_template_version", "model_requested", "params", "variables"),
     *("output", "finish_reason", "error", "input_tokens", "output_tokens", "ttft_ms", "latency_ms", "cost_usd", "created_at"),
@@ -59,7 +77,8 @@ _SECRET = re.compile(r"api_?key|secret|password|authorization|credential", re.IG
 
 def choose_columns(table: str) -> Mapping[str, type]:
     """The columns of a table, in order, with the type of each (every one may be empty)."""
-    return {"runs": RUN_COLUMNS, "grids": GRID_COLUMNS}.get(table, CELL_COLUMNS)
+    fixed = {"runs": RUN_COLUMNS, "grids": GRID_COLUMNS, "evaluations": EVALUATION_COLUMNS, "evaluation_items": ITEM_COLUMNS}
+    return fixed.get(table, CELL_COLUMNS)
 
 
 def name_tables(app: str) -> tuple[str, ...]:
@@ -73,8 +92,10 @@ def name_grid_table(grid: str) -> str:
     return "grid_" + re.sub(r"[^0-9A-Za-z]", "", grid)[-12:]
 
 
-def make_rows(record: Run | Grid) -> dict[str, list[Any]]:
+def make_rows(record: Run | Grid | Evaluation) -> dict[str, list[list[Any]]]:
     """The rows a record becomes, by table."""
+    if isinstance(record, Evaluation):
+        return _evaluation_rows(record)
     if isinstance(record, Grid):
         row = {
             "grid_id": record.id,
@@ -83,9 +104,27 @@ def make_rows(record: Run | Grid) -> dict[str, list[Any]]:
             "table": name_grid_table(record.id),
             "spec": _json(record.spec),
         }
-        return {"grids": _ordered(row, "grids")}
+        return {"grids": [_ordered(row, "grids")]}
     values = _run_values(record)
-    return {table: _ordered(values, table) for table in name_tables(record.app)}
+    return {table: [_ordered(values, table)] for table in name_tables(record.app)}
+
+
+def _evaluation_rows(record: Evaluation) -> dict[str, list[list[Any]]]:
+    """One row of the whole, and one per question with the columns it has; `row` holds all it has as JSON."""
+    whole = {
+        "evaluation_id": record.id,
+        "created_at": record.created_at.isoformat(),
+        "participant": record.participant,
+        "kind": record.kind,
+        "n": len(record.rows),
+        "spec": _json(record.spec),
+        "summary": _json(record.summary),
+    }
+    items = []
+    for number, row in enumerate(record.rows):
+        own = {"item_id": f"{record.id}:{number}", "evaluation_id": record.id, "kind": record.kind, "item": number, "row": _json(row)}
+        items.append(_ordered({**{name: row.get(name) for name in ITEM_COLUMNS}, **own}, "evaluation_items"))
+    return {"evaluations": [_ordered(whole, "evaluations")], "evaluation_items": items}
 
 
 def _run_values(run: Run) -> dict[str, Any]:

@@ -96,6 +96,12 @@ class Source:
     document_id: str | None = None
     chunk_id: str | None = None
 
+    @property
+    def name(self) -> str:
+        """The document and the page, as one line of plain text."""
+        page = f", p. {self.page}" if self.page is not None else ""
+        return f"`{self.document.replace('`', ' ')}`{page}"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -165,7 +171,10 @@ class Run:
     def _repr_markdown_(self) -> str:
         fence = "~" * max(3, *(len(mark) + 1 for mark in _runs_of("~", self.output)))
         error = f"\n\n**error** {self.error}" if self.error else ""
-        return f"{fence}text\n{self.output}\n{fence}\n\n<small>{self.facts()} · `{self.id}`</small>{error}"
+        flags = f" · {', '.join(self.flags)}" if self.flags else ""
+        sources = "".join(f"\n{number}. {source.name}" for number, source in enumerate(self.sources, 1))
+        shown = f"{fence}text\n{self.output}\n{fence}\n\n<small>{self.facts()}{flags} · `{self.id}`</small>"
+        return shown + (f"\n{sources}" if sources else "") + error
 
 
 def _runs_of(mark: str, text: str) -> Iterable[str]:

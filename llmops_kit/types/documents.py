@@ -104,7 +104,7 @@ class Chunk:
     line: int
     heading: str
     text: str
-    vector: bytes = b""
+    vector: bytes = field(default=b"", repr=False)
 
     @property
     def indexed_text(self) -> str:

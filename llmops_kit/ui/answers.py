@@ -138,7 +138,7 @@ def make_wandb_table(kit: Kit, grid_id: str) -> bytes:
     from llmops_kit.tracking.rows import choose_columns, make_rows
 
     name = name_table(grid_id)
-    rows = [make_rows(run)[name] for run in kit.store.find(Run, app=cell_app(grid_id), newest_first=False)]
+    rows = [row for run in kit.store.find(Run, app=cell_app(grid_id), newest_first=False) for row in make_rows(run)[name]]
     return json.dumps({"columns": list(choose_columns(name)), "data": rows}, ensure_ascii=False).encode()
 
 

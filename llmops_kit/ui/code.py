@@ -66,5 +66,19 @@ def models_code(workspace: Path) -> str:
     return opening(workspace) + "kit.models.table()\n"
 
 
+def documents_code(workspace: Path, files: Sequence[str], *, collection: str, **options: Any) -> str:
+    """Code that takes files in and lists them. Options that are as usual are left out."""
+    settings = "".join(f", {name}={value!r}" for name, value in options.items() if value not in (None, "", False, [], ()))
+    named = list(files) if len(files) <= 5 else [*files[:5], "…"]
+    return opening(workspace) + f"kit.documents.add({named!r}, collection={collection!r}{settings})\nkit.documents.table({collection!r})\n"
+
+
+def pages_code(workspace: Path, document: str, *, participant: str | None = None) -> str:
+    """Code that gives the quality report of a document, leaves its second page out and makes it searchable."""
+    whose = f", participant={participant!r}" if participant else ""
+    calls = (f"pages({document!r}{whose})", f"drop_pages({document!r}, [2]{whose})", f"index({document!r}{whose})")
+    return opening(workspace) + "".join(f"kit.documents.{call}\n" for call in calls)
+
+
 def _which(version: str) -> str:
     return f"version={int(version)}" if version.isdecimal() else f"label={version!r}"

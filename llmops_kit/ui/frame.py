@@ -12,7 +12,7 @@ import gradio as gr
 from llmops_kit.access import user_of
 from llmops_kit.errors import KitError
 from llmops_kit.playground import name_owner
-from llmops_kit.ui import batch, form, history, models, playground, versions
+from llmops_kit.ui import batch, documents, form, history, models, playground, versions
 from llmops_kit.ui.events import QUICK
 from llmops_kit.ui.text import Language, label, language_of, say
 
@@ -39,6 +39,7 @@ CSS = """
 .quiet, .quiet p, .facts, .facts p {color: var(--body-text-color-subdued); font-size: .87rem}
 .facts {min-height: 1.6em; padding: 0 4px; word-break: keep-all; overflow-wrap: anywhere}
 .buttons, .quiet-row {gap: 6px; align-items: end} .quiet-row button, .buttons button {min-width: 0 !important}
+.actions {gap: 6px; align-items: end; flex-wrap: wrap} .actions > button {flex: 0 0 auto; width: auto !important; white-space: nowrap}
 .quiet-row button {font-weight: 400; white-space: nowrap; padding: 4px 6px}
 .padded {padding: 12px}
 .pane .placeholder {padding: 0 16px; text-align: center; color: var(--body-text-color-subdued)}
@@ -51,16 +52,23 @@ CSS = """
 .pane button[aria-label*="lear"], .pane button[aria-label*="クリア"] {display: none}
 .follow {align-items: stretch}
 .table-wrap td, .table-wrap th, .virtual-table-viewport * {font-family: var(--font)}
-.panel {border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 12px; background: var(--background-fill-secondary)}
+.last-hidden th:last-child, .last-hidden td:last-child, .last-hidden [role="gridcell"]:last-child {display: none !important}
+#documents-encoding .wrap {flex-direction: column; align-items: stretch}
+.work .html-container {padding: 0 4px}
+.note {padding: 4px 10px; margin: 4px 0; border-left: 3px solid var(--neutral-300); font-size: .93rem}
+.panel, #model-panel, #documents-report {
+  border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 12px; background: var(--background-fill-secondary)
+}
 footer {display: none !important}
 .toast-wrap {top: auto !important; bottom: 16px !important; pointer-events: none} .toast-wrap > * {pointer-events: auto}
 @media (max-width: 640px) {
   .main.app {padding: 4px 6px !important}
   .inputs .buttons {position: sticky; bottom: 0; z-index: 20; background: var(--body-background-fill); padding: 6px 0}
-  #run {min-height: 48px}
+  #run, #documents-index {min-height: 48px; flex: 1 0 100%}
   .panes {flex-direction: column}
   .pane {min-width: 0 !important}
-  .follow > :first-child {flex: 1 0 100%}
+  .follow > :first-child, .chooser > * {flex: 1 0 100% !important}
+  .chooser {flex-wrap: wrap}
 }
 """
 
@@ -89,15 +97,11 @@ def build(kit: Kit) -> gr.Blocks:
             japanese = gr.Button("日本語", size="sm", elem_id="to-japanese")
             english = gr.Button("English", size="sm", elem_id="to-english")
         panel_slot = gr.Column()
-        with gr.Tabs(elem_id="nouns"), gr.Tab(label("tab.playground"), id="playground"), gr.Tabs(elem_id="playground-tabs") as tabs:
-            with gr.Tab(label("tab.try"), id="try") as try_tab:
-                tried = playground.build(kit, keys)
-            with gr.Tab(label("tab.batch"), id="batch", render_children=True) as batch_tab:
-                batched = batch.build(kit, batch_tab, keys)
-            with gr.Tab(label("tab.history"), id="history", render_children=True) as history_tab:
-                history.build(kit, history_tab, tabs, tried)
-            with gr.Tab(label("tab.versions"), id="versions", render_children=True) as versions_tab:
-                versions.build(kit, versions_tab)
+        with gr.Tabs(elem_id="nouns"):
+            with gr.Tab(label("tab.playground"), id="playground"):
+                tried, try_tab, batched = _lay_out_playground(kit, keys)
+            with gr.Tab(label("tab.documents"), id="documents") as documents_tab:
+                documents.build(kit, documents_tab, keys)
         with gr.Accordion(label("app.help"), open=False):
             gr.Markdown(label("app.help_text"))
         pickers = [*(pane.model for pane in tried.panes), batched.models]
@@ -108,6 +112,20 @@ def build(kit: Kit) -> gr.Blocks:
         for button, language in ((japanese, "ja"), (english, "en")):
             button.click(None, js=_SWITCH.format(language), api_name=f"speak_{language}")
     return blocks
+
+
+def _lay_out_playground(kit: Kit, keys: gr.State) -> tuple[playground.TryTab, gr.Tab, batch.BatchTab]:
+    """The first tab with its four sub-tabs."""
+    with gr.Tabs(elem_id="playground-tabs") as tabs:
+        with gr.Tab(label("tab.try"), id="try") as try_tab:
+            tried = playground.build(kit, keys)
+        with gr.Tab(label("tab.batch"), id="batch", render_children=True) as batch_tab:
+            batched = batch.build(kit, batch_tab, keys)
+        with gr.Tab(label("tab.history"), id="history", render_children=True) as history_tab:
+            history.build(kit, history_tab, tabs, tried)
+        with gr.Tab(label("tab.versions"), id="versions", render_children=True) as versions_tab:
+            versions.build(kit, versions_tab)
+    return tried, try_tab, batched
 
 
 def _wire_page(kit: Kit, blocks: gr.Blocks, tried: playground.TryTab, try_tab: gr.Tab, batch_models: gr.Dropdown) -> None:
