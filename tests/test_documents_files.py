@@ -129,7 +129,6 @@ def test_the_samples_are_six_and_small() -> None:
 @pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
 @pytest.mark.parametrize("entry", [entry for entry in LISTED if "recognised" in entry], ids=lambda entry: entry["file"])
 def test_pages_without_right_text_are_read_by_recognition(entry: dict[str, Any], guard: Guard) -> None:
-    pytest.importorskip("pytesseract")
     before = guard.read(FILES / "documents" / entry["file"], entry["file"])
     assert before.reason is not None and "OCR" in before.reason["en"] and "OCR" in before.reason["ja"]
     assert {"scanned", "replacement"} & set(before.warnings)

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 
 from llmops_kit.documents.index import Index
 from llmops_kit.documents.index.dense import ChromaBackend, VectorRow
+from llmops_kit.documents.index.lexical import LexicalLeg, LexicalRow
 from llmops_kit.documents.index.pgvector import PgBackend
-from llmops_kit.errors import IndexRebuilding, InvalidValue, SettingError, UnknownName
+from llmops_kit.errors import IndexRebuilding, InvalidValue, SettingError, UnknownName, WorkspaceError
 from llmops_kit.models.fusion import fuse
 from llmops_kit.models.lexical import LexicalIndex
 from llmops_kit.settings import Settings
@@ -342,6 +343,23 @@ def test_a_large_damaged_index_says_that_it_is_rebuilding(open_index: Callable[[
     assert index.findable(collection, "19編").chunks == len(RULES)
 
 
+def test_an_index_that_cannot_be_made_says_why_and_recovers(open_index: Callable[[], Index], store: Store, settings: Settings) -> None:
+    collection, index = add_collection(store), open_index()
+    put_document(store, collection, RULES[:20])
+    in_the_way = folder_of(settings, collection)
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text("no folder")
+    for _ in range(2):
+        with pytest.raises(WorkspaceError, match=collection.id):
+            index.sync(collection)
+        with pytest.raises(WorkspaceError, match=collection.id):
+            texts_of(index, collection, "有給")
+    in_the_way.unlink()
+    index.wait()
+    index.sync(collection)
+    assert texts_of(index, collection, RULES[3], k=1) == [RULES[3]] and index.check(collection)
+
+
 def test_vectors_that_are_lost_while_it_is_open_are_noticed(open_index: Callable[[], Index], store: Store, settings: Settings) -> None:
     collection, index = add_collection(store), open_index()
     for start in range(0, len(RULES), 10):
@@ -407,6 +425,18 @@ def test_a_sync_cut_off_is_finished_by_the_next(open_index: Callable[[], Index],
     texts = [*RULES[40:60], *[f"{rule}補則" for rule in RULES * 20]]
     best = max(fuse_exactly(texts, QUERIES[1], "lexical"))
     assert index.search(collection, QUERIES[1], embed(QUERIES[1]), k=1, mode="lexical")[0].share == pytest.approx(best, rel=1e-5)
+
+
+def test_a_commit_cut_off_by_a_kill_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    leg = LexicalLeg(tmp_path / "leg")
+    leg.write([], [LexicalRow(f"d{number}:0", f"d{number}", ["有", "給"]) for number in range(9)])
+    before = (tmp_path / "leg" / "meta.json").read_bytes()
+    leg.write(["d1"], [])
+    (tmp_path / "leg" / "meta.json").write_bytes(before)      # as a kill leaves it that comes before the last step of the commit
+    leg = LexicalLeg(tmp_path / "leg")
+    assert leg.snapshot.size == 9
+    leg.write(["d2"], [])
+    assert (leg.snapshot.size, leg.snapshot.count("d1:0"), leg.snapshot.count("d2:0")) == (8, 1, 0)
 
 
 def test_a_rebuild_reports_its_progress_and_a_sound_index_answers_meanwhile(open_index: Callable[[], Index], store: Store) -> None:

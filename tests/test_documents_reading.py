@@ -155,6 +155,18 @@ def test_a_child_that_hangs_is_killed_at_the_wall_limit(slow: Path, note: Path) 
 
 
 @on_linux
+def test_a_child_that_still_computes_gets_more_time_up_to_an_end(slow: Path, tmp_path: Path) -> None:
+    book = pdf_bytes.Pdf()
+    for number in range(400):
+        book.page(pdf_bytes.paragraph([f"Line {line} of page {number} of the report." for line in range(20)], 72, 740))
+    (tmp_path / "book.pdf").write_bytes(book.bytes())
+    with Guard(Limits(wall_s=0.1)) as guard:  # as if the machine were so busy that the file took longer than it may
+        assert len(guard.read(tmp_path / "book.pdf", "book.pdf").pages) == 400
+    with Guard(Limits(wall_s=0.1, starved_s=2.0, memory_bytes=8 << 30)) as guard:
+        assert guard.read(slow, "slow.pdf").key == "time"
+
+
+@on_linux
 def test_a_crash_ends_one_file_and_not_the_next(slow: Path, note: Path) -> None:
     with Guard(Limits(memory_bytes=8 << 30)) as guard:
         reader = Reader(guard, slow)

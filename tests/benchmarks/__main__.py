@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 
-from tests.benchmarks import engine_load, engine_soak, overhead, reader, retrieval, starter_lm, starter_speed, startup
+from tests.benchmarks import documents_index, documents_quality, engine_load, engine_soak, overhead, reader, retrieval, starter_lm, starter_speed, startup
 
 BENCHMARKS = {
     "startup": startup,
@@ -14,8 +14,9 @@ BENCHMARKS = {
     "starter_lm": starter_lm,
     "starter_speed": starter_speed,
     "retrieval": retrieval,
+    "documents": documents_quality,
 }
-ON_REQUEST = {"engine": engine_load, "soak": engine_soak}
+ON_REQUEST = {"documents_index": documents_index, "engine": engine_load, "soak": engine_soak}
 """Take long and have options of their own: run only where they are named."""
 
 

@@ -116,7 +116,8 @@ class LexicalLeg:
         self.folder = folder
         with guard_leg(NAME):
             folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()):
+            self._is_clean = not any(folder.iterdir())
+            if not self._is_clean:
                 _verify_checksums(folder)
                 self._index = tantivy.Index.open(str(folder))
             else:
@@ -131,6 +132,9 @@ class LexicalLeg:
         with guard_leg(NAME):
             writer = self._index.writer(heap_size=_HEAP_BYTES, num_threads=1)
             try:
+                if not self._is_clean:        # a kill in the middle of a commit leaves files whose names the next commit would want
+                    writer.garbage_collect_files()
+                    self._is_clean = True
                 for document_id in removed:
                     writer.delete_documents_by_term("document", document_id)
                 for row in rows:

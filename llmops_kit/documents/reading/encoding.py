@@ -16,7 +16,7 @@ CANDIDATES: Final = ("utf-8", "cp932", "euc_jp", "iso2022_jp", "utf-16-le", "utf
 """The encodings that are tried for a doubtful file, in the order they are offered."""
 
 _SAMPLE_CHARACTERS = 60
-_TEXT_IN_ONE_CODE = {"en": "text in one character code (several are mixed, or it is cut off)", "ja": "1つの文字コードのテキスト。混在か、途切れています"}
+_TEXT_IN_ONE_CODE = {"en": "text in one character code (several are mixed, or it is cut off)", "ja": "1つの文字コードのテキスト（混在または途中まで）"}
 _BINARY = {"en": "binary data", "ja": "テキストではないバイナリー"}
 _KNOWN_TEXT = {
     "en": "text in UTF-8, Shift_JIS (cp932), EUC-JP, ISO-2022-JP or UTF-16",
@@ -113,6 +113,8 @@ def _holds_euc_lines(data: bytes, text: str) -> bool:
 
 def _is_cut(data: bytes, text: str) -> bool:
     """Whether what reads as cp932 is UTF-8 or EUC-JP that ends inside a character."""
+    if data[-1:].isascii():
+        return False  # an end of its own: every character that is cut ends in a byte above ASCII, or in the second one of Shift_JIS
     for missing in (1, 2, 3):
         if (whole := _strict(data[:-missing], "utf-8")) is not None and _KANA_OR_KANJI.search(whole):
             return True

@@ -47,7 +47,7 @@ def read_pdf(data: bytes, name: str, options: ReadOptions) -> RawDocument:
 @contextmanager
 def open_pdf(data: bytes, password: str | None) -> Iterator[Any]:
     """The file opened by pdfium. Raises what `read_pdf` raises."""
-    import pypdfium2  # type: ignore[import-untyped]
+    import pypdfium2
 
     try:
         document = pypdfium2.PdfDocument(data, password=password or None)
@@ -65,7 +65,7 @@ def open_pdf(data: bytes, password: str | None) -> Iterator[Any]:
 
 def load_page(document: Any, number: int) -> Any:
     """Page `number` (from 0) with what was filled into its forms and typed onto it (annotations with an appearance) as part of the page."""
-    import pypdfium2.raw as pdfium  # type: ignore[import-untyped]
+    import pypdfium2.raw as pdfium
 
     page = document[number]
     for index in range(min(pdfium.FPDFPage_GetAnnotCount(page.raw), _MOST_NOTES)):

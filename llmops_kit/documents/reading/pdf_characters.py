@@ -40,7 +40,7 @@ class PageText:
     """The text layer of one page. Places are asked for one by one, since a call into pdfium costs about a microsecond."""
 
     def __init__(self, page: Any) -> None:
-        import pypdfium2.raw as pdfium  # type: ignore[import-untyped]
+        import pypdfium2.raw as pdfium
 
         self._pdfium = pdfium
         self.textpage = page.get_textpage()

@@ -12,7 +12,7 @@ _BLANKS: Final = re.compile(r"\s+")
 _MARKER: Final = re.compile("[^\\w\\s]|[\ue000-\uf8ff①-⑳]|[(（]?(?:\\d{1,3}|[a-zA-Z])[)）.．]|第[\\d〇一二三四五六七八九十百]+[条章節項]")
 _WIDE_GAP = 1.05  # in font sizes: more than one full-width space
 _NO_GAP = 0.2  # less than a blank
-_SPREAD = 0.5  # kanji and kana spread to fill the line, or to the width of the reading above them
+_SPREAD = 0.22  # kanji and kana spread to fill the line, or to the width of the reading above them; the blank of Japanese fonts has 0.224 or more
 _LAYOUT_GAP = 0.4  # a gap between Japanese and Latin letters that some programs leave
 _STACK = 4  # so many single characters below each other are a vertical line
 BLANK: Final = (-1, 0)  # stands among the parts of a run for a blank that is not in the file
@@ -92,7 +92,7 @@ def _split(page: PageText, start: int, end: int) -> list[Run]:
 def _is_no_blank(page: PageText, before: int, after: int, gap: float) -> bool:
     """Whether the gap (in font sizes) between two characters is only there for the looks."""
     cjk = is_cjk(page.text[before]) + is_cjk(page.text[after])
-    return (cjk == 2 and gap < _SPREAD) or (cjk >= 1 and gap < _LAYOUT_GAP and page.has_blanks)
+    return (cjk == 2 and gap < _SPREAD) or (cjk == 1 and gap < _LAYOUT_GAP and page.has_blanks)
 
 
 def _is_vertical(page: PageText, start: int, end: int) -> bool:

@@ -42,7 +42,7 @@ class Survey:
     measured_every: int = 1
 
     def __post_init__(self) -> None:
-        import pypdfium2.raw as pdfium  # type: ignore[import-untyped]
+        import pypdfium2.raw as pdfium
 
         self.pdfium = pdfium
         self._get_mode, self._get_colour = pdfium.FPDFTextObj_GetTextRenderMode, pdfium.FPDFPageObj_GetFillColor
