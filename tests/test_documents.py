@@ -8,14 +8,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import unicodedata
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from llmops_kit import open_kit
-from llmops_kit.documents.files import hash_file
-from llmops_kit.errors import AccessDenied, InputError, InvalidValue, UnknownName, WorkspaceError
+from llmops_kit.documents.files import Incoming, hash_file
+from llmops_kit.errors import AccessDenied, InputError, InvalidValue, SettingError, UnknownName, WorkspaceError
 from llmops_kit.kit import Kit
 from llmops_kit.types import Chunk, Collection, Document, Page
 
@@ -148,6 +149,7 @@ def test_left_out_pages_are_not_searched_and_come_back(kit: Kit, tmp_path: Path)
     id = kit.documents.add(tmp_path / "表.xlsx")["id"][0]
     assert any("椅子" in text for text in find_texts(kit, "椅子"))
     kit.documents.drop_pages(id, [2])
+    assert kit.documents.reread(id)["state"][0] == "ready"  # and stay left out
     assert not any("椅子" in text for text in find_texts(kit, "椅子")) and any("宿泊費" in text for text in find_texts(kit, "宿泊費"))
     assert kit.documents.drop_pages(id, [1, 2])["state"][0] == "quarantined" and kit.documents.search("宿泊費") == []
     kit.documents.drop_pages(id, [])
@@ -347,3 +349,142 @@ def test_rows_in_sqlite_are_what_the_design_says(kit: Kit, folder: Path) -> None
         held = connection.execute("select count(*), sum(length(vector)) from chunks").fetchone()
     collection = kit.store.find(Collection)[0]
     assert held[1] == held[0] * collection.dimensions * 2
+
+
+def test_of_two_files_of_one_name_the_unchanged_one_stays(kit: Kit, tmp_path: Path) -> None:
+    paths = [tmp_path / place / "報告.txt" for place in ("東京", "大阪")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(f"{path.parent.name}の報告です。", encoding="utf-8")
+    kit.documents.add(paths)
+    paths[0].write_text("東京の新しい報告です。", encoding="utf-8")
+    kit.documents.add(paths)
+    found = " ".join(find_texts(kit, "報告", k=10, mode="lexical"))
+    assert len(kit.documents.table()) == 2 and "大阪の報告" in found and "新しい" in found and "東京の報告" not in found
+
+
+def test_an_unchanged_folder_needs_no_more_room(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("あ" * 200_000, encoding="utf-8")
+    with open_kit(tmp_path / "workspace", max_documents_mb=1) as kit:
+        assert kit.documents.add(tmp_path / "a.txt")["state"][0] == "ready"
+        assert "unchanged" in kit.documents.add(tmp_path / "a.txt")["reason"][0]
+        (tmp_path / "a.txt").write_text("い" * 200_000, encoding="utf-8")
+        assert kit.documents.add(tmp_path / "a.txt")["state"][0] == "ready" and len(files_kept(kit)) == 1
+        (tmp_path / "b.txt").write_text("う" * 200_000, encoding="utf-8")
+        with pytest.raises(InputError, match="1 MB"):
+            kit.documents.add(tmp_path / "b.txt")
+        assert len(files_kept(kit)) == kit.store.count(Document) == 1
+
+
+def test_a_file_that_is_gone_holds_up_no_other(kit: Kit, folder: Path) -> None:
+    incoming = [Incoming("gone.txt", folder / "gone.txt"), Incoming("gone.zip", folder / "gone.zip"), Incoming("travel.txt", folder / "travel.txt")]
+    table = kit.documents.add(incoming).set_index("name")
+    assert table.loc["travel.txt", "state"] == "ready"
+    for name in ("gone.txt", "gone.zip"):
+        assert table.loc[name, "state"] == "quarantined" and name in table.loc[name, "reason"] and "読めません" in table.loc[name, "reason"]
+
+
+def test_an_answer_given_with_the_file_is_taken(kit: Kit, tmp_path: Path) -> None:
+    (tmp_path / "doubtful.txt").write_bytes("Les élèves rendent les livres empruntés avant la fin du mois.".encode("latin-1"))
+    asked = kit.documents.add(tmp_path / "doubtful.txt")
+    again = kit.documents.add(tmp_path / "doubtful.txt")
+    assert list(again["id"]) == list(asked["id"]) and again["state"][0] == "asks" and "cp1252" in again["reason"][0]
+    assert kit.documents.add(tmp_path / "doubtful.txt", encoding="cp1252")["state"][0] == "ready"
+    assert len(kit.documents.table()) == 1 and find_texts(kit, "élèves")
+
+
+def test_a_broken_file_given_again_is_there_once(kit: Kit, tmp_path: Path) -> None:
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 and nothing more")
+    for _ in range(3):
+        assert kit.documents.add(tmp_path / "broken.pdf")["state"][0] == "quarantined"
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 and still nothing")
+    kit.documents.add(tmp_path / "broken.pdf")
+    assert len(kit.documents.table()) == len(files_kept(kit)) == 1
+
+
+def test_what_a_kill_left_of_files_is_swept(tmp_path: Path, folder: Path) -> None:
+    with open_kit(tmp_path / "workspace") as kit:
+        kit.documents.add(folder / "travel.txt")
+        kit.documents.retrieval.files.keep(folder / "就業規則.md")
+        (kit.settings.documents_folder / "files" / "x.draft").write_text("half")
+    with open_kit(tmp_path / "workspace") as kit:
+        kit.documents.search("hotel")
+        assert [path.name for path in files_kept(kit)] == [hash_file(folder / "travel.txt")]
+
+
+def test_names_are_kept_composed(kit: Kit, tmp_path: Path) -> None:
+    name = "ガイドブック.txt"
+    (tmp_path / unicodedata.normalize("NFD", name)).write_text(GUIDE, encoding="utf-8")
+    kit.documents.add(next(tmp_path.glob("*.txt")), collection=unicodedata.normalize("NFD", "ガイド"))
+    assert kit.documents.search("hotel", collection="ガイド", file=unicodedata.normalize("NFD", "ガイド"))[0].document == name
+
+
+def test_a_page_that_cannot_be_drawn_is_none(kit: Kit) -> None:
+    table = kit.documents.add(Path(__file__).parent / "files" / "documents" / "pdf-user-password.pdf", password="tsukimi-42")
+    assert table["state"][0] == "ready", table["reason"][0]
+    assert kit.documents.page_image(table["id"][0], 1) is None
+    kit.close()
+    assert b"tsukimi-42" not in b"".join(path.read_bytes() for path in kit.settings.workspace.rglob("*") if path.is_file())
+
+
+def test_a_query_is_not_a_book(kit: Kit, folder: Path) -> None:
+    kit.documents.add(folder)
+    for ask in (kit.documents.search, kit.documents.findable):
+        with pytest.raises(InvalidValue, match="100,000"):
+            ask("有給" * 5_000_000)
+
+
+def test_a_setting_that_does_not_serve_is_said_each_time(tmp_path: Path, folder: Path) -> None:
+    with open_kit(tmp_path / "workspace", vectors="pgvector") as kit:
+        for _ in range(2):
+            with pytest.raises(SettingError, match="pgvector"):
+                kit.documents.add(folder)
+
+
+def test_another_kit_in_the_same_process(tmp_path: Path, folder: Path) -> None:
+    with open_kit(tmp_path / "workspace") as first, open_kit(tmp_path / "workspace") as second:
+        opener = threading.Thread(target=first.documents.add, args=(folder,), kwargs={"progress": False})
+        opener.start()
+        opener.join()
+        with pytest.raises(WorkspaceError, match="earlier kit"):
+            second.documents.search("休暇")
+        first.close()
+        assert find_texts(second, "有給休暇")
+
+
+def test_a_second_process_changes_nothing(kit: Kit, folder: Path) -> None:
+    ids = list(kit.documents.add(folder)["id"])
+    before = kit.store.find(Document), kit.store.find(Collection), kit.store.find(Chunk)
+    with kit.store.change() as change:
+        change.update(Document, ids[0], state="waiting")
+    script = (
+        "from llmops_kit import open_kit\nfrom llmops_kit.errors import WorkspaceError\n"
+        f"kit, id = open_kit({str(kit.settings.workspace)!r}), {ids[1]!r}\nd = kit.documents\n"
+        "acts = [lambda: d.remove(id), lambda: d.drop_pages(id, [1]), lambda: d.reread(id), lambda: d.rebuild(chunk_size=100, progress=False),\n"
+        "        lambda: d.remove_collection('default'), lambda: d.index(id), lambda: list(d.resume()), lambda: d.add_text('x', name='y')]\n"
+        "for act in acts:\n    try:\n        act()\n    except WorkspaceError:\n        print('told')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["told"] * 8
+    with kit.store.change() as change:
+        change.update(Document, ids[0], state="ready")
+    assert (kit.store.find(Document), kit.store.find(Collection), kit.store.find(Chunk)) == before
+
+
+def test_many_documents_after_a_look_become_ready_together(kit: Kit, tmp_path: Path) -> None:
+    for number in range(60):
+        (tmp_path / f"{number}.txt").write_text(f"備品番号{number:03}は倉庫にあります。" if number else "", encoding="utf-8")
+    table = kit.documents.add(sorted(tmp_path.glob("*.txt")), review=True, progress=False)
+    kit.documents.add_text("x", name="y")
+    done = kit.documents.index([*table["id"], *table["id"][:3]])
+    assert sorted(done["state"].value_counts().items()) == [("quarantined", 2), ("ready", 61)]
+    assert find_texts(kit, "備品番号059", mode="lexical")
+
+
+def test_chunks_have_the_ids_the_index_asks_for(kit: Kit, folder: Path) -> None:
+    kit.documents.add(folder)
+    id = kit.documents.table()["id"][0]
+    kit.documents.reread(id)
+    chunks = kit.store.find(Chunk, document_id=id, newest_first=False)
+    assert chunks and [chunk.id for chunk in chunks] == [f"{id}:{place}" for place in range(len(chunks))]
+    assert kit.documents.retrieval.index().check(kit.store.find(Collection)[0])

@@ -544,3 +544,30 @@ def test_both_kinds_of_vectors_keep_the_protocol(store: Store, settings: Setting
     assert backend.builds("c1") == ["b1"]
     backend.drop("c1", "b1")
     assert backend.builds("c1") == []
+
+
+def test_a_search_may_be_limited_to_more_documents_than_a_statement_takes(tmp_path: Path) -> None:
+    leg = ChromaBackend(tmp_path).open(new_id(), "build")
+    vectors = np.random.default_rng(3).normal(size=(400, DIMENSIONS)).astype(np.float32)
+    leg.put([VectorRow(f"{number}:0", f"d{number}", vector) for number, vector in enumerate(vectors)])
+    many = {f"d{number}" for number in range(0, 80_000, 2)}
+    cosines = vectors @ vectors[0] / np.linalg.norm(vectors, axis=1)
+    nearest = [f"{number}:0" for number in np.argsort(-cosines) if number % 2 == 0][:20]
+    assert leg.search(vectors[0], 20, many) == nearest
+    leg.close()
+
+
+def test_a_sound_index_of_texts_from_one_template_is_not_condemned(open_index: Callable[[], Index], store: Store) -> None:
+    """Chroma's graph over nearly equal vectors does not find one in ten from itself: nothing is wrong with it."""
+    collection = add_collection(store)
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=DIMENSIONS)
+    for number in range(60):
+        document = put_document(store, collection, [f"第{number}条の休暇について。"])
+        (chunk,) = store.find(Chunk, document_id=document.id)
+        vector = base + 0.02 * rng.normal(size=DIMENSIONS)
+        with store.change() as change:
+            change.put(replace(chunk, vector=(vector / np.linalg.norm(vector)).astype(np.float16).tobytes()))
+    index = open_index()
+    index.sync(collection)
+    assert index.check(collection)

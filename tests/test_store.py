@@ -21,7 +21,7 @@ from llmops_kit.errors import WorkspaceError
 from llmops_kit.store import Store
 from llmops_kit.store.migrations import MIGRATIONS
 from llmops_kit.store.tables import applied
-from llmops_kit.types import Grid, LabelMove, Message, PromptVersion, Run, Source, new_id, now
+from llmops_kit.types import Grid, LabelMove, Message, Page, PromptVersion, Run, Source, new_id, now
 
 
 @pytest.fixture(scope="session")
@@ -313,3 +313,23 @@ def test_no_acknowledged_run_is_lost_when_the_process_is_killed(tmp_path: Path) 
     assert len(acknowledged) > 100
     assert set(acknowledged) <= kept
     assert kept == waiting
+
+
+def test_a_list_may_be_longer_than_a_statement_takes_values(store: Store) -> None:
+    ids = [new_id() for _ in range(70_000)]
+    pages = [Page(id, f"d{place}", place, "text\n") for place, id in enumerate(ids[::700])]  # 70,000 is more than either database takes one by one
+    with store.change() as change:
+        change.put_all(pages)
+    assert store.count(Page, id=ids) == len(pages) and store.find(Page, id=ids[:1400], newest_first=False) == pages[:2]
+    assert {number for (number,) in store.values(Page, ("number",), number=list(range(50, 70_000)), id=ids)} == set(range(50, 100))
+    with store.change() as change:
+        assert change.remove(Page, id=ids) == len(pages)
+
+
+def test_a_change_sets_single_columns_and_sees_what_is_there(store: Store) -> None:
+    page = Page("p", "d", 1, "text\n", label="a")
+    with store.change() as change:
+        change.put(page)
+        assert change.find(Page, document_id="d") == [page]
+        assert change.update(Page, "p", dropped=True, label="b") and not change.update(Page, "q", label="c")
+    assert store.get(Page, "p") == replace(page, dropped=True, label="b")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from llmops_kit.errors import AccessDenied, InvalidValue, UnknownName
 from llmops_kit.store import Store
@@ -26,6 +29,7 @@ class Collections:
     def __init__(self, store: Store, *, embedder: str) -> None:
         self._store = store
         self._embedder = embedder
+        self._naming = threading.Lock()
 
     def visible(self, participant: Participants) -> list[Collection]:
         """The participant's own collections, then those others share, oldest first."""
@@ -36,6 +40,7 @@ class Collections:
     def get(self, name: str, participant: Participants) -> Collection:
         """A collection by name or id. Raises: UnknownName."""
         visible = self.visible(participant)
+        name = unicodedata.normalize("NFC", name).strip()
         for collection in visible:
             if name in (collection.name, collection.id):
                 return collection
@@ -57,13 +62,18 @@ class Collections:
 
     def open(self, name: str, participant: Participants) -> Collection:
         """The participant's collection of this name, made if it is not there. Raises: InvalidValue, AccessDenied."""
-        names = names_of(participant)
-        for each in self.visible(participant):
-            if each.owner in names and name in (each.name, each.id):
-                return each
-        if any(each.id == name for each in self.visible(participant)):
-            raise AccessDenied(resource=f"“{name}” / 「{name}」")
-        return self.put(Collection(new_id(), now(), names[0], _check_name(name), embedder=self._embedder))
+        names, name = names_of(participant), _check_name(name)
+        with self._naming:  # two who open it at once get the same one
+            visible = self.visible(participant)
+            for each in visible:
+                if each.owner in names and name in (each.name, each.id):
+                    return each
+            if any(each.id == name for each in visible):
+                raise AccessDenied(resource=f"“{name}” / 「{name}」")
+            collection = Collection(new_id(), now(), names[0], name, embedder=self._embedder)
+            with self._store.change() as change:
+                change.put(collection)
+        return collection
 
     def own_document(self, id: str, participant: Participants) -> tuple[Document, Collection]:
         """A document the participant may change, with its collection. Raises: UnknownName, AccessDenied."""
@@ -87,25 +97,26 @@ class Collections:
 
     def rename(self, collection: Collection, name: str) -> Collection:
         """Give a collection another name. Raises: InvalidValue, where the name is empty, too long or taken."""
-        taken = [each.id for each in self._store.find(Collection, owner=collection.owner) if each.name == _check_name(name)]
-        if taken and taken != [collection.id]:
-            raise InvalidValue(
-                en=f"There is already a collection “{name}”. Choose another name.",
-                ja=f"コレクション「{name}」は既にあります。別の名前にしてください。",
-                name="name",
-                value=name,
-            )
-        return self.put(replace(collection, name=_check_name(name)))
+        name = _check_name(name)
+        with self._naming:
+            if any(each.name == name and each.id != collection.id for each in self._store.find(Collection, owner=collection.owner)):
+                raise InvalidValue(
+                    en=f"There is already a collection “{name}”. Choose another name.",
+                    ja=f"コレクション「{name}」は既にあります。別の名前にしてください。",
+                    name="name",
+                    value=name,
+                )
+            return self.set(collection, name=name)
 
-    def put(self, collection: Collection) -> Collection:
-        """Write a collection and give it back."""
+    def set(self, collection: Collection, **values: Any) -> Collection:
+        """Set single fields of a collection and give it back; what others change of it meanwhile stays."""
         with self._store.change() as change:
-            change.put(collection)
-        return collection
+            change.update(Collection, collection.id, **values)
+        return replace(collection, **values)
 
 
 def _check_name(name: str) -> str:
-    name = name.strip()
+    name = unicodedata.normalize("NFC", name).strip()
     if not name or len(name) > MAX_NAME or any(sign < " " for sign in name):
         allowed = {"en": f"1–{MAX_NAME} characters on one line", "ja": f"改行のない1～{MAX_NAME}文字"}
         raise InvalidValue(name="name", value=name[:40], allowed=allowed)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llmops_kit.errors import InputError, WorkspaceError
-from llmops_kit.types import new_id
+from llmops_kit.errors import InputError, UnreadableFile, WorkspaceError
+from llmops_kit.types import Document, new_id
+
+if TYPE_CHECKING:
+    from llmops_kit.store import Store
 
 _BLOCK = 1 << 20
 
@@ -28,9 +34,16 @@ class KeptFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.changing = threading.Lock()
+        """Held while a document comes to need a kept file, and while those nobody needs are removed."""
 
     def keep(self, path: Path) -> tuple[str, int]:
-        """Copy a file in and give (SHA-256, bytes); it is on the disk when this returns. Raises: WorkspaceError."""
+        """Copy a file in and give (SHA-256, bytes); it is on the disk when this returns. Raises: UnreadableFile, WorkspaceError."""
+        try:
+            with path.open("rb"):
+                pass
+        except OSError as error:
+            raise UnreadableFile(file=path.name, reason=error.strerror or str(error)) from error
         draft = self._folder / f"{new_id()}.draft"
         digest, size = hashlib.sha256(), 0
         try:
@@ -53,21 +66,31 @@ class KeptFiles:
         """Where the file with this hash is, or would be."""
         return self._folder / sha256[:2] / sha256
 
-    def forget(self, sha256: str) -> None:
-        """Remove a file; one that is not there is no fault."""
-        self.path(sha256).unlink(missing_ok=True)
+    def forget_all(self, hashes: Iterable[str], store: Store) -> None:
+        """Remove those of these files no document needs; one that is not there is no fault."""
+        with self.changing:
+            wanted = set(hashes)
+            needed = {sha256 for (sha256,) in store.values(Document, ("sha256",), sha256=list(wanted))} if wanted else set()
+            for sha256 in wanted - needed:
+                self.path(sha256).unlink(missing_ok=True)
 
-    def sweep(self) -> None:
-        """Remove what a kill left half-copied, and the folders of archives that were being unpacked."""
+    def sweep(self, store: Store) -> None:
+        """Remove what a kill left: half-copied files, archives that were being unpacked, files whose document was not stored any more."""
         for draft in self._folder.glob("*.draft"):
             draft.unlink(missing_ok=True)
         shutil.rmtree(self._folder / "unpacked", ignore_errors=True)
+        self.forget_all((path.name for path in self._folder.glob("??/*")), store)
 
     def room_to_unpack(self) -> Path:
         """A fresh folder for the members of an archive; the caller removes it."""
         folder = self._folder / "unpacked" / new_id()
         folder.mkdir(parents=True)
         return folder
+
+
+def name_of(name: str) -> str:
+    """A file's name as it is kept: composed, since macOS writes が as two characters and nobody types it so."""
+    return unicodedata.normalize("NFC", name)
 
 
 def hash_file(path: Path) -> str:
@@ -99,9 +122,9 @@ def _walk(path: Path) -> Iterator[Incoming]:
             for name in sorted(names):
                 file = Path(folder) / name
                 if not name.startswith((".", "~$")) and not file.is_symlink() and file.is_file():
-                    yield Incoming(str(file.relative_to(path.parent)).replace(os.sep, "/"), file)
+                    yield Incoming(name_of(str(file.relative_to(path.parent)).replace(os.sep, "/")), file)
     elif path.is_file():
-        yield Incoming(path.name, path)
+        yield Incoming(name_of(path.name), path)
     else:
         raise InputError(
             en=f"There is no file or folder {path}. Check the spelling; a relative path starts at {Path.cwd()}.",

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from llmops_kit.documents import preparation
 from llmops_kit.documents.files import KeptFiles
 from llmops_kit.documents.outcomes import describe_reading, empty_reason, warn_languages
 from llmops_kit.documents.preparation import Prepared
-from llmops_kit.documents.reading import Guard, Reading, ReadOptions
+from llmops_kit.documents.readers import LOOK_S, Cancel, Readers, Stop
+from llmops_kit.errors import Cancelled
 from llmops_kit.store import Store
 from llmops_kit.types import Chunk, Collection, Document, Page
 
@@ -28,20 +26,14 @@ if TYPE_CHECKING:
     from llmops_kit.documents.index import Index
     from llmops_kit.models import Models
 
-_LOOK_S = 0.1
-READERS = 2
-"""Files read at a time, by all people together: each may take a processor and a gigabyte."""
 _COMMIT_CHARACTERS = 400_000
 _COMMIT_S = 2.0
 _COMMIT_DOCUMENTS = 500
 """Documents become ready together until they are this many, this long, or the oldest has waited this many seconds."""
-
-
-class Cancel(Protocol):
-    """Anything that says whether somebody cancelled, such as a `threading.Event`."""
-
-    def is_set(self) -> bool:
-        """Whether to stop."""
+_COMMIT_READ = 50
+"""As many at a time of documents that were read already; their pages may be many."""
+_SAID = ("name", "tags", "dated")
+"""What a person may say of a document while it is taken in: what is there when it is stored stays."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +55,10 @@ class Ingestion:
         self._models = models
         self._files = files
         self._index = index
-        self._reading = threading.BoundedSemaphore(READERS)
+        self._readers = Readers(files)
         self._lock = threading.Lock()
         self._claimed: set[str] = set()
+        self._turns: dict[str, threading.RLock] = {}
 
     @property
     def under_way(self) -> int:
@@ -77,55 +70,113 @@ class Ingestion:
 
         When `cancel` is set, or the iterator is closed, what is not done yet stays as it is. `password` opens the files and is kept nowhere.
         """
-        ended = threading.Event()  # ours: the caller's event may be shared by several calls
+        stop = Stop(cancel)
         mine = self._claim(documents)
         try:
-            yield from self._steps(mine, _Stop(ended, cancel), password)
+            yield from self._steps(mine, stop, password)
+        except Cancelled:
+            if not stop.is_cancelled():
+                raise
         finally:
-            ended.set()
+            stop.ended.set()
             with self._lock:
                 self._claimed.difference_update(each.id for each in mine)
 
     def take_texts(self, texts: Sequence[tuple[Document, tuple[Page, ...]]], *, cancel: Cancel | None = None) -> Iterator[Step]:
-        """Make texts ready that need no reading, some hundred in each transaction; a step for each."""
+        """Make texts ready that need no reading, some hundred in each transaction; a step for each. Raises: Cancelled."""
         started, done = time.monotonic(), 0
-        documents = [document for document, _ in texts]
+        documents, stop = [document for document, _ in texts], Stop(cancel)
         for place in range(0, len(texts), _COMMIT_DOCUMENTS):
-            if cancel is not None and cancel.is_set():
-                return
-            for outcome in self._finish(texts[place : place + _COMMIT_DOCUMENTS], stored=False):
+            stop.check()
+            for outcome in self._finish(texts[place : place + _COMMIT_DOCUMENTS], stop, stored=False):
                 done += 1
                 yield self._step(done, documents, done, outcome, started)
 
-    def prepare(self, document: Document, collection: Collection, pages: Sequence[Page]) -> tuple[Prepared, Collection]:
-        """Cut and embed the pages of one document for its next generation; the collection says by what.
+    def index_read(self, documents: Sequence[Document], *, cancel: Cancel | None = None) -> None:
+        """Make those documents ready that were read for a look, some in each transaction. Raises: Cancelled."""
+        stop = Stop(cancel)
+        for collection_id in dict.fromkeys(each.collection_id for each in documents):
+            ids = [each.id for each in documents if each.collection_id == collection_id]
+            for place in range(0, len(ids), _COMMIT_READ):
+                with self.alone(collection_id, stop):  # nobody leaves out pages meanwhile
+                    read = self._store.find(Document, id=ids[place : place + _COMMIT_READ], state="read", newest_first=False)
+                    pages: dict[str, list[Page]] = {each.id: [] for each in read}
+                    for page in self._store.find(Page, document_id=list(pages), newest_first=False):
+                        pages[page.document_id].append(page)
+                    self._finish([(replace(each, wanted="ready"), tuple(pages[each.id])) for each in read], stop)
+
+    @contextmanager
+    def alone(self, collection_id: str, stop: Stop | None = None) -> Iterator[None]:
+        """One thread at a time cuts and embeds for a collection and stores it: else what it is made with could change in between.
+
+        Raises: Cancelled, where `stop` is cancelled before its turn comes.
+        """
+        with self._lock:
+            turn = self._turns.setdefault(collection_id, threading.RLock())
+        while not turn.acquire(timeout=LOOK_S):
+            if stop is not None:
+                stop.check()
+        try:
+            yield
+        finally:
+            turn.release()
+
+    def make_ready(self, document: Document, collection: Collection, pages: Sequence[Page]) -> None:
+        """Index the pages of a read document as its next generation; where they have no text, it is searched no more. Call it `alone`.
 
         Raises: InvalidValue (mixed embedders), a `ModelError` of the embedder.
         """
-        prepared, collection = self._prepare([(document, tuple(pages))], collection)
-        return prepared[0], collection
-
-    def store_ready(self, prepared: Sequence[Prepared], collection: Collection) -> None:
-        """Make documents searchable: chunks, pages and state in one transaction, with what they replace gone; then index them."""
-        replaced = [id for each in prepared for id in each.document.options.get("replaces", ())]
-        ids = [each.document.id for each in prepared]
-        gone = self._store.find(Document, id=replaced) if replaced else []
+        (prepared,), collection = self._prepare([(document, tuple(pages))], collection, Stop())
+        if prepared.document.state == "ready":
+            self.store_ready([prepared], collection)
+            return
         with self._store.change() as change:
-            change.put(collection)
+            if there := change.find(Document, id=document.id):
+                change.remove(Chunk, document_id=document.id)
+                change.put_all(prepared.pages)
+                change.put(_as_said(prepared.document, there[0]))
+        self.sync(collection.id)
+
+    def store_ready(self, prepared: Sequence[Prepared], collection: Collection, *, stored: bool = True) -> list[Document]:
+        """Make documents searchable: chunks, pages and state in one transaction, with what they replace gone; then index them.
+
+        What was removed meanwhile stays removed (those not `stored` are new with this). The documents as they are now.
+        """
+        replaced = {id for each in prepared for id in each.document.options.get("replaces", ())}
+        kept = [each for each in prepared if each.document.id not in replaced]
+        with self._store.change() as change:
+            if not change.find(Collection, id=collection.id):
+                return []
+            there = {each.id: each for each in change.find(Document, id=[each.document.id for each in kept])}
+            kept = [each for each in kept if not stored or each.document.id in there]
+            gone = change.find(Document, id=list(replaced), collection_id=collection.id)
+            ids = [each.document.id for each in kept]
+            settled = [_settled(_as_said(each.document, there.get(each.document.id))) for each in kept]
+            change.update(Collection, collection.id, embedder_revision=collection.embedder_revision, dimensions=collection.dimensions)
             for kind in (Chunk, Page):
-                change.remove(kind, document_id=[*ids, *replaced])
-            change.remove(Document, id=replaced)
-            change.put_all(page for each in prepared for page in each.pages)
-            change.put_all(chunk for each in prepared for chunk in each.chunks)
-            change.put_all(_settled(each.document) for each in prepared)
+                change.remove(kind, document_id=[*ids, *(each.id for each in gone)])
+            change.remove(Document, id=[each.id for each in gone])
+            change.put_all(page for each in kept for page in each.pages)
+            change.put_all(chunk for each in kept for chunk in each.chunks)
+            change.put_all(settled)
         self.forget_files(gone)
-        self._index().sync(collection)
+        self.sync(collection.id)
+        return settled
+
+    def sync(self, collection_id: str) -> None:
+        """Bring the index of a collection up to the store, if the collection is still there."""
+        collection = self._store.get(Collection, collection_id)
+        if collection is not None:
+            self._index().sync(collection)
 
     def forget_files(self, documents: Sequence[Document]) -> None:
         """Remove the kept files that only these documents, gone by now, had needed."""
-        for sha256 in {each.sha256 for each in documents}:
-            if not self._store.count(Document, sha256=sha256):
-                self._files.forget(sha256)
+        self._files.forget_all({each.sha256 for each in documents}, self._store)
+
+    def find_unclaimed(self, documents: Sequence[Document]) -> list[Document]:
+        """Those of `documents` nobody is taking in at this moment."""
+        with self._lock:
+            return [each for each in documents if each.id not in self._claimed]
 
     def _claim(self, documents: Sequence[Document]) -> list[Document]:
         with self._lock:
@@ -133,11 +184,11 @@ class Ingestion:
             self._claimed.update(each.id for each in mine)
         return mine
 
-    def _steps(self, documents: Sequence[Document], stop: _Stop, password: str | None) -> Iterator[Step]:
+    def _steps(self, documents: Sequence[Document], stop: Stop, password: str | None) -> Iterator[Step]:
         started, pages, done = time.monotonic(), 0, 0
         waiting: list[tuple[Document, tuple[Page, ...]]] = []
         since = started
-        with closing(self._read_all(documents, stop, password)) as readings:
+        with closing(self._readers.read_all(documents, stop, password)) as readings:
             for document, reading in readings:
                 outcome, kept = describe_reading(document, reading)
                 pages += len(kept)
@@ -150,12 +201,12 @@ class Ingestion:
                 size = sum(outcome.characters for outcome, _ in waiting)
                 late = time.monotonic() - since > _COMMIT_S
                 if waiting and (late or size > _COMMIT_CHARACTERS or len(waiting) >= _COMMIT_DOCUMENTS or done + len(waiting) == len(documents)):
-                    for outcome in self._finish(waiting):
+                    for outcome in self._finish(waiting, stop):
                         done += 1
                         yield self._step(done, documents, pages, outcome, started)
                     waiting, since = [], time.monotonic()
         if not stop.is_cancelled():
-            for outcome in self._finish(waiting):
+            for outcome in self._finish(waiting, stop):
                 done += 1
                 yield self._step(done, documents, pages, outcome, started)
 
@@ -163,26 +214,31 @@ class Ingestion:
         left = (time.monotonic() - started) / done * (len(documents) - done)
         return Step(done, len(documents), pages, outcome, left)
 
-    def _finish(self, waiting: Sequence[tuple[Document, tuple[Page, ...]]], *, stored: bool = True) -> list[Document]:
-        """Make read documents ready, collection by collection; what each became. Those `stored` may have been removed meanwhile."""
+    def _finish(self, waiting: Sequence[tuple[Document, tuple[Page, ...]]], stop: Stop, *, stored: bool = True) -> list[Document]:
+        """Make read documents ready, collection by collection; what each became. Those `stored` may have been removed or indexed anew meanwhile.
+
+        Raises: Cancelled, before anything of a collection is stored.
+        """
         finished: list[Document] = []
         for collection_id in dict.fromkeys(document.collection_id for document, _ in waiting):
-            collection = self._store.get(Collection, collection_id)
-            if collection is None:  # removed meanwhile, with all its documents
-                continue
-            group = [(document, pages) for document, pages in waiting if document.collection_id == collection_id]
-            if stored:
-                there = {id for (id,) in self._store.values(Document, ("id",), id=[document.id for document, _ in group])}
-                group = [(document, pages) for document, pages in group if document.id in there]
-            prepared, collection = self._prepare(group, collection)
-            self.store_ready([each for each in prepared if each.document.state == "ready"], collection)
-            for each in prepared:
-                if each.document.state != "ready":
-                    self._store_unready(each.document, each.pages)
-                finished.append(each.document)
+            with self.alone(collection_id, stop):
+                collection = self._store.get(Collection, collection_id)
+                if collection is None:  # removed meanwhile, with all its documents
+                    continue
+                group = [(document, pages) for document, pages in waiting if document.collection_id == collection_id]
+                if stored:
+                    now = dict(self._store.values(Document, ("id", "generation"), id=[document.id for document, _ in group]))
+                    dropped = self._find_dropped([document.id for document, _ in group])
+                    group = [(replace(document, generation=now[document.id]), _drop(pages, dropped)) for document, pages in group if document.id in now]
+                prepared, collection = self._prepare(group, collection, stop)
+                finished += self.store_ready([each for each in prepared if each.document.state == "ready"], collection, stored=stored)
+                for each in prepared:
+                    if each.document.state != "ready":
+                        self._store_unready(each.document, each.pages)
+                        finished.append(each.document)
         return finished
 
-    def _prepare(self, group: Sequence[tuple[Document, tuple[Page, ...]]], collection: Collection) -> tuple[list[Prepared], Collection]:
+    def _prepare(self, group: Sequence[tuple[Document, tuple[Page, ...]]], collection: Collection, stop: Stop) -> tuple[list[Prepared], Collection]:
         size = preparation.read_chunker(collection)
         cuts, outcomes = [], []
         for document, pages in group:
@@ -194,7 +250,7 @@ class Ingestion:
             characters = sum(len(page.text) for page in pages if not page.dropped)
             reason = None if has_text else empty_reason(document, pages)
             outcomes.append(replace(document, state=state, reason=reason, chunks=len(cuts[-1]), characters=characters))
-        embedded, collection = preparation.embed(self._models, collection, [chunk for chunks in cuts for chunk in chunks])
+        embedded, collection = preparation.embed(self._models, collection, [chunk for chunks in cuts for chunk in chunks], check=stop.check)
         embedder, place, prepared = self._models.embedder(collection.embedder), 0, []
         for outcome, chunks, (_, pages) in zip(outcomes, cuts, group, strict=True):
             made = embedded[place : place + len(chunks)]
@@ -203,80 +259,35 @@ class Ingestion:
         return prepared, collection
 
     def _store_unready(self, document: Document, pages: Sequence[Page]) -> None:
-        """Keep what was read without making it searchable. What it would replace stays as it is, its own earlier reading included."""
-        if self._store.count(Document, id=document.id, state=["waiting", "reading", "read", "asks", "quarantined"]) == 0:
-            return
+        """Keep what was read without making it searchable. What is searched stays as it is, its own earlier reading included.
+
+        Earlier tries it was to replace that came to nothing either go.
+        """
+        pages = _drop(pages, self._find_dropped([document.id]))
         with self._store.change() as change:
-            change.remove(Page, document_id=document.id)
+            there = change.find(Document, id=document.id)
+            if not there or there[0].state == "ready":
+                return
+            failed = change.find(Document, id=list(document.options.get("replaces", ())), state=["waiting", "asks", "quarantined"])
+            change.remove(Page, document_id=[document.id, *(each.id for each in failed)])
+            change.remove(Document, id=[each.id for each in failed])
             change.put_all(pages)
-            change.put(document)
-
-    def _read_all(self, documents: Sequence[Document], stop: _Stop, password: str | None) -> Generator[tuple[Document, Reading], None, None]:
-        """Read files, two at a time; each reading is given as soon as those before it are."""
-        guards = _Guards()
-        with ThreadPoolExecutor(READERS, thread_name_prefix="document reader") as pool:
-            try:
-                ahead = iter(documents)
-                queue = deque((each, pool.submit(self._read, each, guards, stop, password)) for each in islice(ahead, READERS * 4))
-                while queue and not stop.is_set():
-                    document, future = queue.popleft()
-                    while not stop.is_set() and not wait([future], timeout=_LOOK_S).done:
-                        pass
-                    reading = future.result() if future.done() else None
-                    if (following := next(ahead, None)) is not None:
-                        queue.append((following, pool.submit(self._read, following, guards, stop, password)))
-                    if reading is not None:
-                        yield document, reading
-            finally:
-                stop.ended.set()
-                guards.stop()
-
-    def _read(self, document: Document, guards: _Guards, stop: _Stop, password: str | None) -> Reading | None:
-        with self._reading:
-            if stop.is_set():
-                return None
-            options = ReadOptions.from_dict({**document.options, "password": password})
-            reading = guards.mine().read(self._files.path(document.sha256), document.name, options)
-            return None if stop.is_set() else reading
+            change.put(_as_said(document, there[0]))
+        self.forget_files(failed)
 
 
-@dataclass(frozen=True)
-class _Stop:
-    """Whether to go on: this ingestion has not ended, and nobody cancelled it."""
-
-    ended: threading.Event
-    cancelled: Cancel | None
-
-    def is_set(self) -> bool:
-        return self.ended.is_set() or self.is_cancelled()
-
-    def is_cancelled(self) -> bool:
-        return self.cancelled is not None and self.cancelled.is_set()
+    def _find_dropped(self, ids: Sequence[str]) -> set[str]:
+        return {id for (id,) in self._store.values(Page, ("id",), document_id=list(ids), dropped=True)}
 
 
-class _Guards:
-    """A guarded reader process for each thread that reads, all stopped together."""
+def _drop(pages: Sequence[Page], dropped: set[str]) -> tuple[Page, ...]:
+    """The pages, with those left out that were left out before they were read again."""
+    return tuple(replace(page, dropped=True) if page.id in dropped else page for page in pages)
 
-    def __init__(self) -> None:
-        self._local = threading.local()
-        self._all: list[Guard] = []
-        self._lock = threading.Lock()
 
-    def mine(self) -> Guard:
-        if not hasattr(self._local, "guard"):
-            guard = Guard()
-            self._local.guard = guard
-            with self._lock:
-                self._all.append(guard)
-        held: Guard = self._local.guard
-        return held
-
-    def stop(self) -> None:
-        with self._lock:
-            for guard in self._all:
-                guard.stop()
-            for guard in self._all:
-                guard.close()
+def _as_said(document: Document, there: Document | None) -> Document:
+    """The document with what its owner said of it meanwhile."""
+    return document if there is None else replace(document, **{name: getattr(there, name) for name in _SAID})
 
 
 def _settled(document: Document) -> Document:

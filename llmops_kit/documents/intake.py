@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llmops_kit.documents import preparation
 from llmops_kit.documents.collections import Collections, Participants
 from llmops_kit.documents.files import Incoming, find_files
 from llmops_kit.documents.ingestion import Ingestion, Step
 from llmops_kit.documents.outcomes import PASTED, describe_text, storable_text
+from llmops_kit.documents.rebuilding import Rebuilding
 from llmops_kit.documents.receiving import Named, Received, Receiving
-from llmops_kit.errors import Cancelled, InvalidValue, KitError
+from llmops_kit.documents.removal import Removal
+from llmops_kit.errors import Cancelled, InvalidValue, KitError, WorkspaceError
 from llmops_kit.progress import show_progress
-from llmops_kit.types import Chunk, Collection, Document, Page
+from llmops_kit.types import Collection, Document, Page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 PDF_READERS = ("pdfium", "pypdf")
-_EMBEDDED = 256
-"""Chunks embedded between two reports of progress while a collection is rebuilt."""
 
 
 class Intake:
@@ -44,7 +42,9 @@ class Intake:
         self._retrieval = retrieval
         self._receiving = Receiving(store, retrieval.files, max_file_mb=settings.max_upload_mb, max_person_mb=settings.max_documents_mb)
         self._ingestion = Ingestion(store, models, retrieval.files, retrieval.index)
+        self._removal = Removal(store, self._ingestion, retrieval)
         self._closing = threading.Event()
+        self._rebuilding = Rebuilding(store, models, self._ingestion, retrieval, self._closing)
 
     def add(self, paths: Any, collection: str, participant: Participants, *, progress: Any, **how: Any) -> pd.DataFrame:
         """See `Documents.add`."""
@@ -82,10 +82,10 @@ class Intake:
         try:
             yield from self._work(fresh, password=password, cancel=cancel)
         except GeneratorExit:
-            self._put_away(fresh)
+            self._removal.remove_unread(fresh)
             raise
         if cancel is not None and cancel.is_set():
-            self._put_away(fresh)
+            self._removal.remove_unread(fresh)
 
     def tell(self, received: Sequence[Received]) -> pd.DataFrame:
         """What became of received files, one row each."""
@@ -108,11 +108,12 @@ class Intake:
         home = self._shelves.open(collection, participant)
         given = {(name if "." in name[-6:] else f"{name}.txt"): storable_text(text) for name, text in texts.items()}
         named = [Named(name, *_measure(text)) for name, text in given.items()]
-        self._receiving.check_room(home.owner, sum(each.size_bytes for each in named))
-        received = self._receiving.match(named, home, tags=tags)
-        fresh = [(each.document, given[each.name]) for each in received if each.is_new and each.document is not None]
-        for _ in self._ingestion.take_texts([describe_text(document, text) for document, text in fresh], cancel=self._closing):
-            pass
+        with self._ingestion.alone(home.id):  # two texts of one name at once: the second finds the first
+            received = self._receiving.match(named, home, tags=tags)
+            self._receiving.check_room(home.owner, received)
+            fresh = [(each.document, given[each.name]) for each in received if each.is_new and each.document is not None]
+            for _ in self._ingestion.take_texts([describe_text(document, text) for document, text in fresh], cancel=self._closing):
+                pass
         return self.tell(received)
 
     def index(self, ids: Sequence[str], participant: Participants) -> pd.DataFrame:
@@ -120,9 +121,8 @@ class Intake:
         from llmops_kit.documents.library import describe
 
         documents = [self._shelves.own_document(id, participant) for id in ids]
-        for document, collection in documents:
-            if document.state == "read":
-                self._make_ready(replace(document, wanted="ready"), collection, self._pages(document))
+        self._retrieval.index()
+        self._ingestion.index_read([document for document, _ in documents], cancel=self._closing)
         now = [self._store.get(Document, document.id) for document, _ in documents]
         return describe([(each.name, each, None) for each in now if each is not None])
 
@@ -138,6 +138,7 @@ class Intake:
                 name="id",
                 value=id,
             )
+        self._retrieval.index()
         password = options.get("password")
         given = {**document.options, **_check_options({name: value for name, value in options.items() if name != "password"})}
         again = replace(document, state="waiting", reason=None, options=given)
@@ -146,29 +147,46 @@ class Intake:
 
     def drop_pages(self, id: str, numbers: Sequence[int], participant: Participants) -> pd.DataFrame:
         """Leave pages out and index the rest anew."""
-        document, collection = self._shelves.own_document(id, participant)
-        pages = self._pages(document)
-        if unknown := sorted(set(numbers) - {page.number for page in pages}):
-            raise InvalidValue(name="pages", value=", ".join(map(str, unknown)), allowed=f"1–{len(pages)}")
-        pages = tuple(replace(page, dropped=page.number in set(numbers)) for page in pages)
-        if document.state == "ready" or (document.state == "quarantined" and pages):
-            self._make_ready(document, collection, pages)
-        else:
-            with self._store.change() as change:
-                change.put_all(pages)
+        _, collection = self._shelves.own_document(id, participant)
+        self._retrieval.index()
+        with self._ingestion.alone(collection.id):
+            document, collection = self._shelves.own_document(id, participant)
+            pages = self._pages(document)
+            if unknown := sorted(set(numbers) - {page.number for page in pages}):
+                raise InvalidValue(name="pages", value=", ".join(map(str, unknown[:20])), allowed=f"1–{len(pages)}")
+            pages = tuple(replace(page, dropped=page.number in set(numbers)) for page in pages)
+            if document.state == "ready" or (document.state == "quarantined" and pages):
+                self._ingestion.make_ready(document, collection, pages)
+            else:
+                with self._store.change() as change:
+                    change.put_all(pages)
         return self.tell([Received(document.name, document, True)])
 
     def resume(self) -> Iterator[Step]:
-        """Go on with what waits, of everybody."""
+        """Go on with what waits, of everybody. What one collection lacks (its embedder, say) is in the log and holds up no other."""
+        self._retrieval.index()
         waiting = self._store.find(Document, state=["waiting", "reading"], newest_first=False)
-        yield from self._work(waiting)
+        for collection_id in dict.fromkeys(each.collection_id for each in waiting):
+            its = [each for each in waiting if each.collection_id == collection_id]
+            if self._store.get(Collection, collection_id) is None:
+                self._removal.remove_unread(its)
+                continue
+            try:
+                yield from self._work(its)
+            except Cancelled:
+                raise
+            except KitError as error:
+                _log.warning("documents of the collection %s wait on: %s", collection_id, error.text("en"))
 
     def catch_up(self) -> None:
         """Open the index, bring it up to the store, and go on with what waits; faults go to the log."""
         try:
-            index = self._retrieval.index()
+            self._retrieval.index()
             for collection in self._store.find(Collection):
-                index.sync(collection)
+                try:
+                    self._ingestion.sync(collection.id)
+                except WorkspaceError as error:
+                    _log.warning("documents: %s", error.text("en"))
             for _ in self.resume():
                 pass
         except KitError as error:
@@ -177,95 +195,33 @@ class Intake:
     def rebuild(
         self, collection: str, participant: Participants, *, embedder: str | None, chunk_size: int | None, progress: Any
     ) -> Collection:
-        """Cut and embed a collection anew; the new chunks take the old ones' place in one transaction."""
+        """See `Documents.rebuild`."""
         old = self._shelves.own(collection, participant)
-        size = chunk_size if chunk_size is not None else _size_of(old)
-        fresh = replace(
-            old,
-            embedder=embedder or old.embedder,
-            embedder_revision=None,
-            dimensions=0,
-            chunker=preparation.name_chunker(size),
-            tokenizer=preparation.TOKENIZER,
-        )
-        self._models.embedder(fresh.embedder)  # unknown or not there: said before any work
-        documents = self._store.find(Document, collection_id=old.id, state="ready", newest_first=False)
-        cuts = []
-        for document in documents:
-            grown = replace(document, generation=document.generation + 1)
-            chunks = preparation.cut(grown, fresh, self._pages(document), size)
-            cuts.append((replace(grown, chunks=len(chunks)), chunks))
-        every = [chunk for _, chunks in cuts for chunk in chunks]
-        made: list[Chunk] = []
-        started = time.monotonic()
-        with show_progress(progress, "chunk") as report:
-            for place in range(0, len(every), _EMBEDDED):
-                some, fresh = preparation.embed(self._models, fresh, every[place : place + _EMBEDDED])
-                made += some
-                report(len(made), len(every), (time.monotonic() - started) / len(made) * (len(every) - len(made)))
-        with self._store.change() as change:
-            for document, _ in cuts:
-                change.remove(Chunk, document_id=document.id)
-                change.put(document)
-            change.put_all(made)
-            change.put(fresh)
-        self._retrieval.index().sync(fresh)
-        return fresh
+        self._retrieval.index()
+        return self._rebuilding.rebuild(old.id, embedder=embedder, chunk_size=chunk_size, progress=progress)
 
     def remove(self, id: str, participant: Participants) -> None:
         """Remove a document and every trace of it."""
-        document, collection = self._shelves.own_document(id, participant)
-        self._remove([document])
-        self._retrieval.index().sync(collection)
+        document, _ = self._shelves.own_document(id, participant)
+        self._retrieval.index()
+        self._removal.remove([document])
 
     def remove_collection(self, name: str, participant: Participants) -> None:
         """Remove a collection and every trace of its documents."""
-        collection = self._shelves.own(name, participant)
-        index = self._retrieval.index()
-        documents = self._store.find(Document, collection_id=collection.id)
-        with self._store.change() as change:
-            for kind in (Chunk, Document):
-                change.remove(kind, collection_id=collection.id)
-            for document in documents:
-                change.remove(Page, document_id=document.id)
-            change.remove(Collection, id=collection.id)
-        self._ingestion.forget_files(documents)
-        index.forget(collection.id)
+        self._removal.remove_collection(self._shelves.own(name, participant))
 
     def close(self) -> None:
         """Stop what is being taken in; it waits for the next start."""
         self._closing.set()
 
     def _work(self, documents: Sequence[Document], *, password: str | None = None, cancel: threading.Event | None = None) -> Iterator[Step]:
+        if not self._closing.is_set():
+            yield from self._ingestion.work(documents, password=password, cancel=_Either(self._closing, cancel))
         if self._closing.is_set():
             raise Cancelled()
-        yield from self._ingestion.work(documents, password=password, cancel=_Either(self._closing, cancel))
-
-    def _make_ready(self, document: Document, collection: Collection, pages: tuple[Page, ...]) -> None:
-        prepared, collection = self._ingestion.prepare(document, collection, pages)
-        if prepared.document.state == "ready":
-            self._ingestion.store_ready([prepared], collection)
-            return
-        with self._store.change() as change:
-            change.remove(Chunk, document_id=document.id)
-            change.put_all(pages)
-            change.put(prepared.document)
-        self._retrieval.index().sync(collection)
 
     def _pages(self, document: Document) -> tuple[Page, ...]:
         return tuple(self._store.find(Page, document_id=document.id, newest_first=False))
-
-    def _put_away(self, documents: Sequence[Document]) -> None:
-        if documents:
-            self._remove(self._store.find(Document, id=[each.id for each in documents], state=["waiting", "reading"]))
-
-    def _remove(self, documents: Sequence[Document]) -> None:
-        with self._store.change() as change:
-            for document in documents:
-                for kind in (Chunk, Page):
-                    change.remove(kind, document_id=document.id)
-                change.remove(Document, id=document.id)
-        self._ingestion.forget_files(documents)
 
 
 class _Either:
@@ -285,12 +241,6 @@ def _check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("reader") not in (None, *PDF_READERS):
         raise InvalidValue(name="reader", value=given["reader"], allowed=", ".join(PDF_READERS))
     return given
-
-
-def _size_of(collection: Collection) -> int:
-    """The chunk size a collection was made with, whatever chunker it was."""
-    tail = collection.chunker.rpartition(":")[2]
-    return int(tail) if tail.isdecimal() else 400
 
 
 def _measure(text: str) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from llmops_kit.documents.collections import Collections, Participants
-from llmops_kit.documents.files import KeptFiles
+from llmops_kit.documents.files import KeptFiles, name_of
 from llmops_kit.documents.preparation import join_text
 from llmops_kit.errors import InvalidValue, WorkspaceError
 from llmops_kit.types import Chunk, Collection, Document, Page
@@ -88,20 +88,21 @@ class Library:
     def rename(self, id: str, name: str, participant: Participants) -> Document:
         """See `Documents.rename`."""
         document, _ = self._shelves.own_document(id, participant)
-        if not name.strip() or len(name) > _NAME_CHARACTERS:
-            allowed = {"en": f"1–{_NAME_CHARACTERS} characters", "ja": f"1～{_NAME_CHARACTERS}文字"}
+        name = name_of(name.strip())
+        if not name or len(name) > _NAME_CHARACTERS or any(sign < " " for sign in name):
+            allowed = {"en": f"1–{_NAME_CHARACTERS} characters on one line", "ja": f"改行のない1～{_NAME_CHARACTERS}文字"}
             raise InvalidValue(name="name", value=name[:40], allowed=allowed)
-        return self._put(replace(document, name=name.strip()))
+        return self._set(document, name=name)
 
     def tag(self, id: str, tags: Sequence[str], dated: str | None, participant: Participants) -> Document:
         """See `Documents.tag`."""
         document, _ = self._shelves.own_document(id, participant)
         cleaned = tuple(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
-        return self._put(replace(document, tags=cleaned, dated=dated or document.dated))
+        return self._set(document, tags=cleaned, **({"dated": dated} if dated else {}))
 
     def share(self, collection: str, shared: bool, participant: Participants) -> Collection:
         """See `Documents.share`."""
-        return self._shelves.put(replace(self._shelves.own(collection, participant), shared=shared))
+        return self._shelves.set(self._shelves.own(collection, participant), shared=shared)
 
     def export(self, collection: str, path: Path, participant: Participants) -> Path:
         """See `Documents.export`."""
@@ -127,10 +128,11 @@ class Library:
             raise WorkspaceError(path=path, reason=str(error)) from error
         return path
 
-    def _put(self, document: Document) -> Document:
+    def _set(self, document: Document, **values: Any) -> Document:
+        """Change what a person says of a document, and nothing of what work under way makes of it meanwhile."""
         with self._store.change() as change:
-            change.put(document)
-        return document
+            change.update(Document, document.id, **values)
+        return replace(document, **values)
 
 
 def describe(rows: Sequence[tuple[str, Document | None, Mapping[str, str] | None]], collections: Mapping[str, str] | None = None) -> pd.DataFrame:

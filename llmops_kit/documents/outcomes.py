@@ -18,7 +18,7 @@ _SAMPLE_CHARACTERS = 1000
 
 
 def describe_reading(document: Document, reading: Reading) -> tuple[Document, tuple[Page, ...]]:
-    """The document's row after its file was read, and its pages. A page dropped before stays dropped where it is still there."""
+    """The document's row after its file was read, and its pages."""
     pages = tuple(
         Page(
             id=f"{document.id}:{page.number}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 CHUNKER, TOKENIZER = "sentences-1", "ngrams-1"
 SIZES = (50, 4000)
 """Smallest and largest chunk, in characters."""
+EMBEDDED = 1024
+"""Chunks embedded between two looks at whether to stop."""
 PAGED = frozenset({"pdf", "pptx", "xlsx"})
 """Kinds of file whose pages, slides or sheets people know by number."""
 
@@ -69,7 +71,7 @@ def cut(document: Document, collection: Collection, pages: Sequence[Page], size:
     pieces = chunk_pages(kept, size=size, paged=paged, kind=document.kind)
     return [
         Chunk(
-            id=f"{document.id}:{document.generation}:{position}",
+            id=f"{document.id}:{position}",
             document_id=document.id,
             collection_id=collection.id,
             position=position,
@@ -84,16 +86,28 @@ def cut(document: Document, collection: Collection, pages: Sequence[Page], size:
     ]
 
 
-def embed(models: Models, collection: Collection, chunks: Sequence[Chunk]) -> tuple[list[Chunk], Collection]:
-    """The chunks with vectors, and the collection with what they were made by.
+def embed(models: Models, collection: Collection, chunks: Sequence[Chunk], *, check: Callable[[], None] | None = None) -> tuple[list[Chunk], Collection]:
+    """The chunks with vectors, and the collection with what they were made by. `check` is called now and then, to raise where it shall end.
 
     Raises: InvalidValue, where the collection holds vectors of another embedder; a `ModelError` of the embedder.
     """
+    if not chunks:
+        return [], collection
+    made: list[Chunk] = []
+    for place in range(0, len(chunks), EMBEDDED):
+        some, collection = _embed(models, collection, chunks[place : place + EMBEDDED])
+        made += some
+        if check is not None:
+            check()
+    return made, collection
+
+
+def _embed(models: Models, collection: Collection, chunks: Sequence[Chunk]) -> tuple[list[Chunk], Collection]:
     import numpy as np
 
     embedder = models.embedder(collection.embedder)
     vectors = embedder.encode([chunk.indexed_text for chunk in chunks]).astype(np.float16)
-    revision, dimensions = embedder.revision, int(vectors.shape[1]) if len(chunks) else collection.dimensions
+    revision, dimensions = embedder.revision, int(vectors.shape[1])
     if collection.dimensions and (collection.embedder_revision, collection.dimensions) != (revision, dimensions):
         held = f"{collection.embedder} ({collection.embedder_revision}, {collection.dimensions})"
         raise refuse_mix(collection, held, f"{collection.embedder} ({revision}, {dimensions})")

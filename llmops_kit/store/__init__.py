@@ -75,21 +75,21 @@ class Store:
         """Records whose columns equal the given values (a list means any of them), newest first unless told otherwise."""
         table = TABLES[kind]
         order = [column.desc() if newest_first else column.asc() for column in order_of(kind)]
-        query = sa.select(table).where(*conditions(table, equal)).order_by(*order).limit(limit)
+        query = sa.select(table).where(*conditions(table, equal, self._engine.dialect)).order_by(*order).limit(limit)
         with self._translated(), self._engine.connect() as connection:
             return [decode(kind, dict(row)) for row in connection.execute(query).mappings()]
 
     def count(self, kind: type, **equal: Any) -> int:
         """How many records `find` would give."""
         table = TABLES[kind]
-        query = sa.select(sa.func.count()).select_from(table).where(*conditions(table, equal))
+        query = sa.select(sa.func.count()).select_from(table).where(*conditions(table, equal, self._engine.dialect))
         with self._translated(), self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
     def values(self, kind: type, columns: Sequence[str], **equal: Any) -> list[tuple[Any, ...]]:
         """Only these columns of the records that `find` would give, in no order: a chunk's vector need not be read to know its id."""
         table = TABLES[kind]
-        query = sa.select(*(table.c[name] for name in columns)).where(*conditions(table, equal))
+        query = sa.select(*(table.c[name] for name in columns)).where(*conditions(table, equal, self._engine.dialect))
         with self._translated(), self._engine.connect() as connection:
             return [tuple(row) for row in connection.execute(query)]
 
@@ -97,7 +97,7 @@ class Store:
         """The records that `find` would give, `batch` at a time and in the order of their ids; each batch is a query of its own."""
         table, last = TABLES[kind], ""
         while True:
-            query = sa.select(table).where(table.c.id > last, *conditions(table, equal)).order_by(table.c.id).limit(batch)
+            query = sa.select(table).where(table.c.id > last, *conditions(table, equal, self._engine.dialect)).order_by(table.c.id).limit(batch)
             with self._translated(), self._engine.connect() as connection:
                 found = [decode(kind, dict(row)) for row in connection.execute(query).mappings()]
             if found:

@@ -166,12 +166,13 @@ def _m006_texts(connection: sa.Connection) -> None:
         "chunks",
         _text("id", 64, primary_key=True),
         _text("document_id", 36, nullable=False),
-        _text("collection_id", 36, nullable=False, index=True),
+        _text("collection_id", 36, nullable=False),
         *(sa.Column(name, sa.Integer, nullable=False) for name in ("position", "start", "end")),
         sa.Column("page", sa.Integer),
         sa.Column("line", sa.Integer, nullable=False),
         *(_text(name, nullable=False) for name in ("heading", "text")),
         sa.Column("vector", sa.LargeBinary, nullable=False),
+        sa.Index("ix_chunks_collection_id", "collection_id", "id"),
         sa.Index("ix_chunks_document_position", "document_id", "position"),
     )
 

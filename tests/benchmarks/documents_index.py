@@ -34,13 +34,13 @@ TEXTS = Path(__file__).parents[3] / "shared" / "data" / "text" / "kyoto.jsonl.gz
 CHARACTERS, PER_DOCUMENT, QUERIES, BATCH = 180, 20, 200, 5000
 
 
-def main() -> None:
-    """One table for each kind of vectors."""
+def run(options: list[str] | None = None) -> None:
+    """One table for one kind of vectors; `options` as on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", default="10000,100000")
     parser.add_argument("--vectors", choices=("chroma", "pgvector"), default="chroma")
     parser.add_argument("--one", type=int, help="measure this size in this process, and print its row")
-    given = parser.parse_args()
+    given = parser.parse_args(options)
     if not TEXTS.is_file():
         print(f"Skipped: {TEXTS} is not there (see the README of the data folder).")
         return
@@ -175,4 +175,4 @@ def read_rss() -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run()

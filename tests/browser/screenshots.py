@@ -35,6 +35,32 @@ def take(browser: Browser, app: RunningApp, language: str, device: str) -> None:
     context.close()
 
 
+def take_documents(browser: Browser, app: RunningApp, language: str) -> None:
+    """The Documents tab: the quality report of the sample documents, and an answer with the page its citation opens."""
+    width, height = SIZES["desktop"]
+    context = browser.new_context(locale={"ja": "ja-JP", "en": "en-US"}[language], viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.goto(app.url)
+    page.wait_for_selector("#variable-1 textarea", timeout=120_000)
+    page.get_by_role("tab", name={"ja": "文書に質問", "en": "Documents"}[language]).click()
+    page.click("#documents-sample")
+    expect(page.locator("#documents-index-all")).to_be_visible(timeout=120_000)
+    expect(page.locator("#documents-cancel")).to_be_hidden(timeout=120_000)
+    page.get_by_text("加湿器の取扱説明書.pdf").first.click()
+    page.wait_for_timeout(4000)
+    page.screenshot(path=FOLDER / f"documents-{language}-report.png", full_page=True)
+    page.click("#documents-index-all")
+    expect(page.locator("#documents-cancel")).to_be_hidden(timeout=120_000)
+    page.get_by_role("tab", name={"ja": "質問する", "en": "Ask"}[language], exact=True).click()
+    page.locator("#ask-question textarea, #ask-question input").fill("フィルターはどのくらいで交換しますか？")
+    page.keyboard.press("Enter")
+    expect(page.locator("#ask-now")).to_contain_text(DONE[language], timeout=120_000)
+    page.locator("#ask-now .cite").first.click()
+    page.wait_for_timeout(3000)
+    page.screenshot(path=FOLDER / f"documents-{language}-answer.png")
+    context.close()
+
+
 def main() -> None:
     """All languages and sizes on one app."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -43,6 +69,7 @@ def main() -> None:
         for language in DONE:
             for device in SIZES:
                 take(browser, app, language, device)
+            take_documents(browser, app, language)
         browser.close()
 
 

@@ -103,8 +103,13 @@ class Index:
         return True
 
     def rebuild(self, collection: Collection, progress: Progress | None = None) -> None:
-        """Make the index anew from the store; a sound one answers meanwhile. `progress` is told chunks done, chunks in all, seconds left."""
-        self._index_of(collection.id).rebuild(collection, progress)
+        """Make the index anew from the store; a sound one answers meanwhile. `progress` is told chunks done, chunks in all, seconds left.
+
+        Raises:
+            WorkspaceError: as `sync`.
+        """
+        with suppress(Stopped):
+            self._index_of(collection.id).rebuild(collection, progress)
 
     def search(
         self, collection: Collection, query: str, vector: Floats | None, *, k: int = 5, mode: str = "hybrid", documents: Set[str] | None = None

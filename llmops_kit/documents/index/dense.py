@@ -18,6 +18,7 @@ from llmops_kit.documents.index.faults import guard_leg
 
 NAME = "dense"
 BREADTH = 200           # candidates a graph search keeps in hand; 100 lost 13 of 100 nearest of 100,000 chunks, 200 loses 6
+MOST_NAMED = 30_000     # documents one search may be limited to; Chroma sends each as a value, and SQLite takes 32,766 in a statement
 _PREFIX = "chroma-"
 
 Floats = NDArray[np.float32]
@@ -138,9 +139,13 @@ class ChromaVectors:
 
     def search(self, vector: Floats, n: int, documents: Set[str] | None = None) -> list[str]:
         """Ids of about the nearest `n` chunks, nearest first; only of `documents` unless None."""
-        within = None if documents is None else _among(sorted(documents))
+        parts = [None] if documents is None else [_among(some) for some in _batches(sorted(documents), MOST_NAMED)]
+        found: list[tuple[float, str]] = []
         with guard_leg(NAME):
-            return list(self._collection.query(query_embeddings=vector[None], n_results=n, where=within, include=[])["ids"][0])
+            for within in parts:
+                answer: Any = self._collection.query(query_embeddings=vector[None], n_results=n, where=within, include=["distances"])
+                found += zip(answer["distances"][0], answer["ids"][0], strict=True)
+        return [id for _, id in (sorted(found)[:n] if len(parts) > 1 else found)]
 
     def vectors(self, chunk_ids: Sequence[str]) -> Mapping[str, Floats]:
         """The vectors of these chunks, by id; absent ones are left out."""

@@ -254,7 +254,7 @@ def _on_stopped(kit: Kit) -> Callable[..., AsyncIterator[list[Any]]]:
         if run is None:  # it was stopped before a model was asked
             yield [sources.show_error(asked["question"], say("facts.cancelled", language), language), gr.skip(), gr.skip(), gr.skip()]
             return
-        require(user_of(request), "participant", resource=run.id, resource_owner=run.participant)
+        require(user_of(request), "participant", resource="this answer / この回答", resource_owner=run.participant)
         yield [*asking.finished(run, language), [*turns, asking.remember(run, language)], gr.skip()]
 
     return on_stopped
@@ -287,5 +287,5 @@ def run_of(kit: Kit, request: gr.Request, told: dict[str, Any]) -> Run:
     run = kit.playground.get(str(told.get("run")))
     if run is None:
         raise UnknownName(kind="run", name=str(told.get("run"))[:40], known="–")
-    require(user_of(request), "participant", resource=run.id, resource_owner=run.participant)
+    require(user_of(request), "participant", resource="this answer / この回答", resource_owner=run.participant)
     return run

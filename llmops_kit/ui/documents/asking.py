@@ -38,17 +38,14 @@ def stream_answer(kit: Kit, asked: Mapping[str, Any], collection: Collection, *,
     `asked` has question, model, k, mode, narrowed, params and ids; `turns` is the conversation before it. `person` has whose,
     language and keys. A `KitError` becomes a sentence in the conversation.
     """
-    from llmops_kit.documents.answering import Answering
-
     language, question, model = person["language"], asked["question"], asked["model"]
     yield [sources.show_growing(question, "", say("ask.searching", language), begun=True), "", gr.skip(), gr.skip()]
     history = [(turn["question"], turn["answer"]) for turn in turns]
     narrowed = {"mode": asked["mode"], **asked["narrowed"]}
-    who: dict[str, Any] = {"participant": names_of(person["whose"])[0], "api_key": person["keys"].get(model), "run_id": asked["ids"][0]}
+    who: dict[str, Any] = {"participant": person["whose"], "api_key": person["keys"].get(model), "run_id": asked["ids"][0]}
     run, updated = None, 0.0
     try:
-        answering = Answering(kit.documents)
-        for run in answering.stream(question, collection, model=model, k=asked["k"], history=history, narrowed=narrowed, **who, **asked["params"]):
+        for run in kit.documents.stream(question, model=model, collection=collection.id, k=asked["k"], history=history, **narrowed, **who, **asked["params"]):
             if time.monotonic() - updated > _UPDATE_S + len(run.output) * _UPDATE_S_PER_CHAR and run.finish_reason is None:
                 updated = time.monotonic()
                 yield [sources.show_growing(question, run.output, say("ask.reading", language, n=len(run.sources))), gr.skip(), gr.skip(), gr.skip()]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llmops_kit.access import LOCAL
 from llmops_kit.types import Collection
 from llmops_kit.ui.code import opening
 
@@ -19,12 +20,12 @@ def ask_code(workspace: Path, question: str, collection: Collection, names: Sequ
 
 def explain_code(workspace: Path, question: str, passage: str, collection: Collection, names: Sequence[str]) -> str:
     """Code that follows a passage to the prompt."""
-    return f"{opening(workspace)}{_call('explain', f'{question!r}, {passage!r}', collection, names, {})}\n"
+    return f"{opening(workspace)}explained = {_call('explain', f'{question!r}, {passage!r}', collection, names, {})}\nexplained\n"
 
 
 def findable_code(workspace: Path, word: str, collection: Collection, names: Sequence[str]) -> str:
     """Code that says whether a word is found."""
-    return f"{opening(workspace)}{_call('findable', repr(word), collection, names, {})}\n"
+    return f"{opening(workspace)}found = {_call('findable', repr(word), collection, names, {})}\nfound\n"
 
 
 def measure_code(workspace: Path, verb: str, questions: str, collection: Collection, names: Sequence[str], **options: Any) -> str:
@@ -34,7 +35,6 @@ def measure_code(workspace: Path, verb: str, questions: str, collection: Collect
 
 def _call(verb: str, first: str, collection: Collection, names: Sequence[str], options: dict[str, Any]) -> str:
     """The call, in the name of the collection's owner where a notebook would not see it."""
-    hidden = not collection.shared and collection.owner != names[-1]
-    whose = {"participant": names[0]} if hidden or (len(names) == 1 and not collection.shared) else {}
+    whose = {} if collection.shared or collection.owner == LOCAL else {"participant": names[0]}
     told = {"collection": collection.name, **whose, **{name: value for name, value in options.items() if value not in (None, "", (), [], {}, False)}}
     return f"kit.documents.{verb}({', '.join([first, *(f'{name}={value!r}' for name, value in told.items())])})"

@@ -196,14 +196,12 @@ def _on_sweep(kit: Kit, measurements: Measurements) -> Callable[..., None]:
 
 def _on_generate(kit: Kit, measurements: Measurements) -> Callable[..., None]:
     def on_generate(request: gr.Request, *, collection: str | None, keys: dict[str, str], n: int, maker: str) -> None:
-        from llmops_kit.documents.generation import generate
-
         with shown_errors(request):
             found, whose = chosen_of(kit, request, collection), participants_of(request)
 
             def work(job: Measurement) -> Any:
                 how: dict[str, Any] = {"api_key": keys.get(maker), "progress": job.report, "cancel": job.cancel}
-                return generate(kit.documents, found.id, n=int(n), model=maker, participant=whose, **how)
+                return kit.documents.make_questions(collection=found.id, n=int(n), model=maker, participant=whose, **how)
 
             measurements.start(user_of(request).id, "generate", work)
 

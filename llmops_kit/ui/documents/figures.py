@@ -21,10 +21,10 @@ th, td {text-align: left; padding: 5px 8px; border-bottom: 1px solid var(--borde
   vertical-align: middle; overflow-wrap: anywhere}
 th:first-child, td:first-child {width: 96px}
 .wide th:first-child, .wide td:first-child {width: 26%}
-.bar {position: relative; height: 10px; background: var(--neutral-200); border-radius: 5px; margin: 3px 0}
+.bar {position: relative; height: 10px; background: #d5dbe3; border-radius: 5px; margin: 3px 0}
 .fill {position: absolute; left: 0; top: 0; bottom: 0; border-radius: 5px}
-.span {position: absolute; top: 4px; height: 2px; background: var(--body-text-color)}
-.span::before, .span::after {content: ""; position: absolute; top: -3px; width: 2px; height: 8px; background: var(--body-text-color)}
+.span {position: absolute; top: 4px; height: 2px; background: #222}
+.span::before, .span::after {content: ""; position: absolute; top: -3px; width: 2px; height: 8px; background: #222}
 .span::before {left: 0} .span::after {right: 0}
 .range {color: var(--body-text-color-subdued); font-size: .82rem; white-space: nowrap}
 .key {display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 5px}

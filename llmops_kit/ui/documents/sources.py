@@ -58,9 +58,8 @@ CSS = """
 .card {border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 8px 10px; overflow-wrap: anywhere;
   background: var(--background-fill-secondary)}
 .card p {margin: 6px 0; font-size: .92rem; line-height: 1.6; white-space: pre-line}
-.open {font: inherit; font-weight: 600; text-align: left; padding: 3px 0; border: 0; background: none; color: var(--primary-700); cursor: pointer;
+.open {font: inherit; font-weight: 600; text-align: left; padding: 3px 0; border: 0; background: none; color: var(--link-text-color); cursor: pointer;
   overflow-wrap: anywhere}
-.dark .open {color: var(--primary-300)}
 .small {font: inherit; font-size: .82rem; padding: 4px 8px; margin-right: 6px; border: 1px solid var(--border-color-primary); border-radius: 6px;
   background: var(--background-fill-primary); color: var(--body-text-color); cursor: pointer}
 mark {background: #ffe08a; color: #222; border-radius: 2px; padding: 0 1px}
