@@ -555,19 +555,3 @@ def test_a_search_may_be_limited_to_more_documents_than_a_statement_takes(tmp_pa
     nearest = [f"{number}:0" for number in np.argsort(-cosines) if number % 2 == 0][:20]
     assert leg.search(vectors[0], 20, many) == nearest
     leg.close()
-
-
-def test_a_sound_index_of_texts_from_one_template_is_not_condemned(open_index: Callable[[], Index], store: Store) -> None:
-    """Chroma's graph over nearly equal vectors does not find one in ten from itself: nothing is wrong with it."""
-    collection = add_collection(store)
-    rng = np.random.default_rng(0)
-    base = rng.normal(size=DIMENSIONS)
-    for number in range(60):
-        document = put_document(store, collection, [f"第{number}条の休暇について。"])
-        (chunk,) = store.find(Chunk, document_id=document.id)
-        vector = base + 0.02 * rng.normal(size=DIMENSIONS)
-        with store.change() as change:
-            change.put(replace(chunk, vector=(vector / np.linalg.norm(vector)).astype(np.float16).tobytes()))
-    index = open_index()
-    index.sync(collection)
-    assert index.check(collection)

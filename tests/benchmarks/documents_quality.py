@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from math import sqrt
@@ -25,6 +26,8 @@ from tests.benchmarks.retrieval_sets import DATA, Questions, read_all
 SETS = {"ja": "JSQuAD valid", "en": "XQuAD-en", "cross": "English sentence → Japanese paragraph"}
 MODES = ("hybrid", "lexical", "dense")
 DEPTH = 10
+PEER_QUESTIONS = 1000
+"""A peer takes a tenth of a second for a question: it is asked this many, evenly spread."""
 SYSTEMS = {
     "llmops_kit": "ours: `kit.documents`",
     "llama_index": "LlamaIndex + Chroma + all-MiniLM",
@@ -46,7 +49,7 @@ def run() -> None:
         print(f"\n### {name}\n\n| system | taken in, docs/s (wall) | docs/s (CPU) | R@1 (95 %) | R@5 | MRR@10 | ms per question | peak memory (MB) |")
         print("|---|---|---|---|---|---|---|---|")
         figures = {}
-        for system in systems if key != "cross" else [each for each in systems if each != "free"]:
+        for system in systems if key != "cross" else ["llmops_kit"]:  # all-MiniLM knows no Japanese
             figures[system] = measure(system, key)
             for mode, found in figures[system]["modes"].items():
                 label = SYSTEMS[system] + (f", {mode}" if system == "llmops_kit" else "")
@@ -107,6 +110,12 @@ def grade_found(questions: Questions, find: Callable[[str], Sequence[int]]) -> d
         "mrr": sum(1 / rank for rank in ranks if rank) / n,
         "ms": ms,
     }
+
+
+def thin(questions: Questions) -> Questions:
+    """At most `PEER_QUESTIONS` of the questions, evenly spread, over the same texts."""
+    step = max(1, len(questions.asked) // PEER_QUESTIONS)
+    return replace(questions, asked=questions.asked[::step][:PEER_QUESTIONS], right=questions.right[::step][:PEER_QUESTIONS])
 
 
 def take_in(texts: Sequence[str], add: Callable[[], None]) -> dict[str, float]:
@@ -178,7 +187,7 @@ def run_llama_index(questions: Questions, folder: Path, *, free: bool = False) -
     speed = take_in(questions.texts, add)
     retriever = held["index"].as_retriever(similarity_top_k=DEPTH)
     found = {"n": 1, "r1": 0.0, "r5": 0.0, "mrr": 0.0, "ms": 0.0} if free else grade_found(
-        questions, lambda asked: [int(each.metadata["place"]) for each in retriever.retrieve(asked)]
+        thin(questions), lambda asked: [int(each.metadata["place"]) for each in retriever.retrieve(asked)]
     )
     return {**speed, "modes": {"only": found}}
 
@@ -193,7 +202,7 @@ def run_chroma(questions: Questions, folder: Path) -> dict[str, Any]:
     collection = chromadb.PersistentClient(str(folder)).get_or_create_collection("peer", embedding_function=embed)
     ids = [str(place) for place in range(len(questions.texts))]
     speed = take_in(questions.texts, lambda: collection.add(ids=ids, documents=list(questions.texts)))
-    found = grade_found(questions, lambda asked: [int(id) for id in collection.query(query_texts=[asked], n_results=DEPTH)["ids"][0]])
+    found = grade_found(thin(questions), lambda asked: [int(id) for id in collection.query(query_texts=[asked], n_results=DEPTH)["ids"][0]])
     return {**speed, "modes": {"only": found}}
 
 
