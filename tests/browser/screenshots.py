@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -44,12 +45,13 @@ def take_documents(browser: Browser, app: RunningApp, language: str) -> None:
     page.wait_for_selector("#variable-1 textarea", timeout=120_000)
     page.get_by_role("tab", name={"ja": "文書に質問", "en": "Documents"}[language]).click()
     page.click("#documents-sample")
-    expect(page.locator("#documents-index-all")).to_be_visible(timeout=120_000)
+    index = page.get_by_role("button", name=re.compile("このまま索引する（6件）|Index as they are \\(6\\)"))
+    expect(index).to_be_visible(timeout=120_000)
     expect(page.locator("#documents-cancel")).to_be_hidden(timeout=120_000)
     page.get_by_text("加湿器の取扱説明書.pdf").first.click()
     page.wait_for_timeout(4000)
     page.screenshot(path=FOLDER / f"documents-{language}-report.png", full_page=True)
-    page.click("#documents-index-all")
+    index.click()
     expect(page.locator("#documents-cancel")).to_be_hidden(timeout=120_000)
     page.get_by_role("tab", name={"ja": "質問する", "en": "Ask"}[language], exact=True).click()
     page.locator("#ask-question textarea, #ask-question input").fill("フィルターはどのくらいで交換しますか？")
