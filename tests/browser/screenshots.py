@@ -52,7 +52,7 @@ def take_documents(browser: Browser, app: RunningApp, language: str) -> None:
     page.wait_for_timeout(4000)
     page.screenshot(path=FOLDER / f"documents-{language}-report.png", full_page=True)
     index.click()
-    expect(page.locator("#documents-cancel")).to_be_hidden(timeout=120_000)
+    expect(page.locator("#documents-about")).to_contain_text(re.compile("検索できるもの6件|6 of them searchable"), timeout=120_000)
     page.get_by_role("tab", name={"ja": "質問する", "en": "Ask"}[language], exact=True).click()
     page.locator("#ask-question textarea, #ask-question input").fill("フィルターはどのくらいで交換しますか？")
     page.keyboard.press("Enter")
