@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from llmops_kit.documents.chunking import document_text
 from llmops_kit.documents.collections import Collections, Participants
 from llmops_kit.documents.files import KeptFiles, name_of
-from llmops_kit.documents.preparation import join_text
 from llmops_kit.errors import InvalidValue, WorkspaceError
 from llmops_kit.types import Chunk, Collection, Document, Page
 
@@ -83,7 +83,7 @@ class Library:
     def text(self, id: str, participant: Participants) -> str:
         """See `Documents.text`."""
         document, _ = self._shelves.document(id, participant)
-        return join_text(self._store.find(Page, document_id=document.id, newest_first=False))
+        return document_text(self._store.find(Page, document_id=document.id, newest_first=False))
 
     def rename(self, id: str, name: str, participant: Participants) -> Document:
         """See `Documents.rename`."""

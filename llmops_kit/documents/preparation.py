@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llmops_kit.documents.chunking import chunk_pages
+from llmops_kit.documents.chunking import chunk_pages, document_text
 from llmops_kit.errors import InvalidValue
 from llmops_kit.types import Chunk, Collection, Document, Page
 
@@ -59,15 +59,10 @@ def refuse_mix(collection: Collection, held: str, current: str) -> InvalidValue:
     )
 
 
-def join_text(pages: Sequence[Page]) -> str:
-    """The document's text: that of its pages which are not dropped."""
-    return "".join(page.text for page in pages if not page.dropped)
-
-
 def cut(document: Document, collection: Collection, pages: Sequence[Page], size: int) -> list[Chunk]:
     """The chunks of one document, without vectors."""
     kept = [page for page in pages if not page.dropped]
-    text, paged = join_text(kept), document.kind in PAGED
+    text, paged = document_text(kept), document.kind in PAGED
     pieces = chunk_pages(kept, size=size, paged=paged, kind=document.kind)
     return [
         Chunk(

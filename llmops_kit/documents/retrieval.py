@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from llmops_kit.documents.chunking import document_text
 from llmops_kit.documents.files import KeptFiles, name_of
-from llmops_kit.documents.preparation import join_text, refuse_mix
+from llmops_kit.documents.preparation import refuse_mix
 from llmops_kit.errors import Cancelled, IndexRebuilding, InvalidValue, UnknownName, UnreadableFile, WorkspaceError
 from llmops_kit.types import Chunk, Collection, Document, Page, Source
 
@@ -133,7 +134,7 @@ class Retrieval:
         if document.kind != "pdf":
             return None
         pages = self._store.find(Page, document_id=document.id, newest_first=False)
-        before = join_text([each for each in pages if each.number < page])
+        before = document_text([each for each in pages if each.number < page])
         text = next((each.text for each in pages if each.number == page), "")
         length = len(text)
         span = None if start is None or end is None else (max(0, start - len(before)), min(length, end - len(before)))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from llmops_kit.documents.preparation import join_text
+from llmops_kit.documents.chunking import document_text
 from llmops_kit.documents.sentences import Span, sentences
 from llmops_kit.models.lexical import tokenize, tokenize_query
 from llmops_kit.types import Chunk, Document, Page, Source
@@ -66,7 +66,7 @@ class DocumentText:
         for page in kept:
             starts.append((offset, page.number, bool(page.facts.get("has_hidden_text"))))
             offset += len(page.text)
-        return cls(document.id, document.name, join_text(kept), tuple(starts))
+        return cls(document.id, document.name, document_text(kept), tuple(starts))
 
     def page_at(self, offset: int) -> int | None:
         """The number of the page that holds `offset`; None where the document has no pages."""

@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
+from llmops_kit.documents.metrics import wilson
 from tests.benchmarks.retrieval_sets import DATA, Questions, read_all
 
 SETS = {"ja": "JSQuAD valid", "en": "XQuAD-en", "cross": "English sentence → Japanese paragraph"}
@@ -57,9 +57,9 @@ def run() -> None:
                     continue
                 label = SYSTEMS[system] + (f", {mode}" if system == "llmops_kit" else "")
                 speed = (f"{figures[system]['docs_s']:.0f}", f"{figures[system]['docs_cpu_s']:.0f}") if mode in ("hybrid", "only") else ("", "")
-                low, high = wilson(found["r1"], found["n"])
+                interval = wilson(found["r1"] * found["n"], int(found["n"]))
                 print(
-                    f"| {label} | {speed[0]} | {speed[1]} | {100 * found['r1']:.1f} ({100 * low:.1f}–{100 * high:.1f}), n = {found['n']} | "
+                    f"| {label} | {speed[0]} | {speed[1]} | {100 * found['r1']:.1f} ({100 * interval.low:.1f}–{100 * interval.high:.1f}), n = {found['n']} | "
                     f"{100 * found['r5']:.1f} | {100 * found['mrr']:.1f} | {found['ms']:.1f} | {figures[system]['memory_mb']:.0f} |"
                 )
         ours = figures["llmops_kit"]
@@ -81,13 +81,6 @@ def measure(system: str, key: str) -> dict[str, Any]:
         raise RuntimeError(done.stderr[-2000:])
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    z = 1.96
-    middle, spread = share + z * z / (2 * n), z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
 
 
 def print_answers() -> None:

@@ -115,16 +115,15 @@ def writer_of(kit: Kit, model: str) -> str:
 
 def examples_for(kit: Kit, collection: Collection | None, language: Language) -> list[str]:
     """Questions the sample documents answer, where these are in the collection; those in the reader's language first."""
-    from importlib.resources import files
-
     import yaml
 
+    from llmops_kit.documents.samples import QUESTIONS
     from llmops_kit.models.units import language_of
 
     if collection is None:
         return []
     names = {name for (name,) in kit.store.values(Document, ("name",), collection_id=collection.id, state="ready")}
-    every = yaml.safe_load((files("llmops_kit.documents") / "samples" / "questions.yaml").read_text(encoding="utf-8"))
+    every = yaml.safe_load(QUESTIONS.read_text(encoding="utf-8"))
     asked = [str(each["question"]) for each in every if each["document"] in names]
     return sorted(asked, key=lambda one: language_of(one) != language)[:_EXAMPLES]
 

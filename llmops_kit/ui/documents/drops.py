@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +54,9 @@ def clean_name(name: str) -> str:
 
 def sample_files() -> list[Incoming]:
     """The documents the kit ships to try with."""
-    folder = Path(str(files("llmops_kit.documents") / "samples"))
-    found = sorted(each for each in folder.iterdir() if each.suffix != ".yaml" and kind_by_suffix(each.name))
-    return [Incoming(each.name, each) for each in found]
+    from llmops_kit.documents import samples
+
+    return [Incoming(each.name, each) for each in samples.sample_files()]
 
 
 def pasted(name: str, text: str) -> list[Incoming]:

@@ -110,13 +110,11 @@ def _wire_questions(kit: Kit, tab: gr.Tab, parts: _Parts, chooser: Chooser) -> N
         return [figures.questions_frame(rows, language, least=ROWS), *choices]
 
     def on_sample(request: gr.Request) -> Any:
-        from importlib.resources import files
-        from pathlib import Path
-
         from llmops_kit.documents.questions import read_questions
+        from llmops_kit.documents.samples import QUESTIONS
 
         with shown_errors(request):
-            read = read_questions(Path(str(files("llmops_kit.documents") / "samples" / "questions.yaml")))
+            read = read_questions(QUESTIONS)
             return _frame_of(read, language_of(request))
 
     def on_upload(request: gr.Request, *, file: str) -> Any:
