@@ -174,6 +174,9 @@ class Guard:
                 process = _start(self.limits, self._complaints)
                 with self._lock:
                     self._process = process
+            if process.poll() is not None:  # its spare child may hold the pipe for a moment longer: a write would still succeed
+                self._end()
+                continue
             try:
                 _open(process.stdin).write(line)
                 _open(process.stdin).flush()
