@@ -19,12 +19,14 @@ from hypothesis import strategies as st
 from llmops_kit import open_kit
 from llmops_kit.documents.evaluation import evaluate
 from llmops_kit.documents.generation import generate
-from llmops_kit.documents.metrics import compare, grade, mean_interval, ndcg, normalise_answer, reciprocal_rank, wilson
+from llmops_kit.documents.metrics import ndcg, reciprocal_rank
 from llmops_kit.documents.places import Locator, Place, squash
 from llmops_kit.documents.questions import Question, questions_to_csv, questions_to_table, read_questions
 from llmops_kit.documents.report import Report
 from llmops_kit.documents.sweep import sweep
 from llmops_kit.errors import Cancelled, InvalidValue, UnknownName, UnreadableFile
+from llmops_kit.grading import grade, normalise_answer
+from llmops_kit.statistics import compare, mean_interval, wilson
 from llmops_kit.types import Chunk, Evaluation, Run
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"

@@ -17,12 +17,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from llmops_kit.documents.collections import names_of
-from llmops_kit.documents.metrics import DEPTH, SEED, grade, ndcg, reciprocal_rank
+from llmops_kit.documents.metrics import DEPTH, ndcg, reciprocal_rank
 from llmops_kit.documents.places import Locator, Place, count_held
 from llmops_kit.documents.questions import Question, read_questions
 from llmops_kit.documents.report import PROTOCOL, Report
 from llmops_kit.errors import Cancelled, InvalidValue, ModelError
+from llmops_kit.grading import grade
 from llmops_kit.progress import show_progress
+from llmops_kit.statistics import SEED
 from llmops_kit.types import Chunk, Collection, new_id, now
 
 if TYPE_CHECKING:

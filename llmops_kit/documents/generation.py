@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmops_kit.documents.collections import names_of
 from llmops_kit.documents.evaluation import Cancel, counting
-from llmops_kit.documents.metrics import grade, normalise_answer
 from llmops_kit.documents.places import squash
 from llmops_kit.documents.questions import Question
 from llmops_kit.documents.sentences import is_row, sentences
 from llmops_kit.errors import InvalidValue
+from llmops_kit.grading import grade, normalise_answer
 from llmops_kit.models.units import language_of
 from llmops_kit.types import Chunk, Document
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from llmops_kit.documents.metrics import Difference, Interval, compare, mean_interval, wilson
+from llmops_kit.statistics import Difference, Interval, compare, mean_interval, wilson
 from llmops_kit.types import Evaluation
 
 if TYPE_CHECKING:

@@ -16,13 +16,14 @@ import numpy as np
 
 from llmops_kit.documents.collections import names_of
 from llmops_kit.documents.evaluation import Cancel, check_ks, check_modes, counting, describe
-from llmops_kit.documents.metrics import compare, mean_interval, ndcg, reciprocal_rank, wilson
+from llmops_kit.documents.metrics import ndcg, reciprocal_rank
 from llmops_kit.documents.places import Locator, Place, count_held
 from llmops_kit.documents.preparation import cut, name_chunker
 from llmops_kit.documents.questions import Question, read_questions
 from llmops_kit.errors import InvalidValue
 from llmops_kit.models.fusion import fuse
 from llmops_kit.models.lexical import Floats, LexicalIndex
+from llmops_kit.statistics import compare, mean_interval, wilson
 from llmops_kit.types import Chunk, Collection, Evaluation, new_id, now
 
 if TYPE_CHECKING:

@@ -54,6 +54,8 @@ class Playground:
         run_id: str | None = None,
         sources: Sequence[Source] = (),
         finish: Callable[[Run], Run] | None = None,
+        item: str | None = None,
+        variant: str | None = None,
         **params: Any,
     ) -> Run:
         """Run `prompt` to its end and give the finished Run, which is stored. The keywords and errors are those of `stream`.
@@ -61,6 +63,7 @@ class Playground:
         kit.playground.run("summarize", model="starter-lm", variables={"text": "…"}, temperature=0, max_tokens=80)
         """
         asked: dict[str, Any] = {"model": model, "variables": variables, "system": system, "sources": sources, "finish": finish, **params}
+        asked |= {"item": item, "variant": variant}
         growing = self.stream(prompt, participant=participant, app=app, api_key=api_key, run_id=run_id, **asked)
         last = next(growing)
         for last in growing:  # noqa: B007 - the last one is what is wanted
@@ -80,6 +83,8 @@ class Playground:
         run_id: str | None = None,
         sources: Sequence[Source] = (),
         finish: Callable[[Run], Run] | None = None,
+        item: str | None = None,
+        variant: str | None = None,
         **params: Any,
     ) -> Iterator[Run]:
         """Run `prompt` and give the Run again and again while its answer grows; the last one is finished and stored.
@@ -89,7 +94,8 @@ class Playground:
         `top_k`, `repetition_penalty`, `max_tokens`, `seed`, `stop`) go over the prompt's, which go over the model's
         defaults. `api_key` is used for this call and kept nowhere. `run_id` is the id the Run shall have. `sources` are the
         passages the answer is to rest on, kept with the Run. `finish` is given the Run once its answer is complete and
-        gives back what is stored: with flags, a bare answer, a checked text.
+        gives back what is stored: with flags, a bare answer, a checked text. `item` and `variant` say whose answer to what it
+        is in a comparison.
 
         Closing the iterator stops the model within one token; the Run is then stored as `cancelled`. A failed call is
         stored too, with `error`, before its `KitError` is raised carrying that Run as `.run`.
@@ -111,6 +117,8 @@ class Playground:
             prompt_name=prompt if isinstance(prompt, str) else None,
             params={name: value for name, value in params.items() if value is not None},
             sources=tuple(sources),
+            item=item,
+            variant=variant,
         )
         yield from self._record(run, prompt, model=model, variables=variables, system=system, api_key=api_key, finish=finish)
 

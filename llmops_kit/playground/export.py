@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_kit.errors import InvalidValue
 from llmops_kit.playground.sheets import escape
-from llmops_kit.store.tables import storable
+from llmops_kit.store.columns import storable
 
 if TYPE_CHECKING:
     import pandas as pd

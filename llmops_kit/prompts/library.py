@@ -20,7 +20,7 @@ from llmops_kit.prompts.file_format import check_name, content_of, format, parse
 from llmops_kit.prompts.folder import list_files, move_aside, was_edited_since, write_whole
 from llmops_kit.prompts.labels import LATEST, check_label, find_standing, normalize_label
 from llmops_kit.prompts.template import render
-from llmops_kit.store.tables import storable
+from llmops_kit.store.columns import storable
 from llmops_kit.types import LabelMove, Message, Prompt, PromptVersion, new_id, now
 
 if TYPE_CHECKING:

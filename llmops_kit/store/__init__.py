@@ -8,7 +8,7 @@ people, who replace and remove them: they are changed by `change`, in one transa
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,12 +17,14 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from llmops_kit.errors import WorkspaceError
-from llmops_kit.store.change import Change, conditions, insert_into
+from llmops_kit.store.change import Change, conditions
 from llmops_kit.store.migrations import MIGRATIONS
-from llmops_kit.store.tables import TABLES, applied, decode, encode, metadata, order_of, outbox
+from llmops_kit.store.records import TABLES, decode, order_of
+from llmops_kit.store.tables import applied, metadata, outbox
 from llmops_kit.types import OutboxItem, now
 
 Record = TypeVar("Record")
+Result = TypeVar("Result")
 _NEWER = {
     "en": "The workspace {path} was made by a newer version of llmops_kit (it knows “{unknown}”). "
     "Update llmops_kit, or choose another folder with --workspace.",
@@ -56,15 +58,15 @@ class Store:
 
         `publish` names the kind under which the W&B projection shall pick it up; both rows are one transaction.
         """
-        table = TABLES[type(record)]
+        return self.commit(lambda change: change.append(record, publish=publish))
+
+    def commit(self, work: Callable[[Change], Result]) -> Result:
+        """Do `work` in one transaction and give what it gives, once it is durable. Where it raises, nothing of it is written.
+
+        `work` must not call the store itself, and may be run once more after a fault: it keeps no state.
+        """
         with self._write() as connection:
-            key = [column.name for column in table.primary_key]
-            insert = insert_into(connection, table).values(**encode(record)).on_conflict_do_nothing(index_elements=key)
-            fresh = connection.execute(insert.returning(*table.primary_key)).first() is not None
-            if fresh and publish:
-                row = {"kind": publish, "record_id": record.id, "created_at": now()}
-                connection.execute(outbox.insert().values(**row))
-        return fresh
+            return work(Change(connection))
 
     def get(self, kind: type[Record], id: str) -> Record | None:
         """The record with this id, or None."""

@@ -1,4 +1,4 @@
-"""Changes to records that belong to people and may be replaced or removed: several of them in one transaction."""
+"""What is written in one transaction: events that are appended, and records of people that may be replaced or removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from llmops_kit.store.tables import TABLES, decode, encode, order_of
+from llmops_kit.store.records import TABLES, decode, encode, order_of
+from llmops_kit.store.tables import outbox
+from llmops_kit.types import now
 
 Record = TypeVar("Record")
 _ROWS = 500
@@ -22,6 +24,16 @@ class Change:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+
+    def append(self, record: Any, *, publish: str | None = None) -> bool:
+        """Write `record` unless its id is there already (then False); `publish` as in `Store.append`."""
+        table = TABLES[type(record)]
+        key = [column.name for column in table.primary_key]
+        insert = insert_into(self._connection, table).values(**encode(record)).on_conflict_do_nothing(index_elements=key)
+        fresh = self._connection.execute(insert.returning(*table.primary_key)).first() is not None
+        if fresh and publish:
+            self._connection.execute(outbox.insert().values(kind=publish, record_id=record.id, created_at=now()))
+        return fresh
 
     def put(self, record: Any) -> None:
         """Write `record`, in the place of the one with its id if there is one."""

@@ -7,6 +7,7 @@ somewhere has already run it. A new workspace is made from `tables.py` at once; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -177,6 +178,92 @@ def _m006_texts(connection: sa.Connection) -> None:
     )
 
 
+def _m007_feedback(connection: sa.Connection) -> None:
+    """Ratings, votes, comparisons, campaigns and what closes them; the item and the variant of a run."""
+    for name in ("item", "variant"):
+        connection.exec_driver_sql(f"ALTER TABLE runs ADD COLUMN {name} TEXT")
+    _create(
+        connection,
+        "feedback",
+        _text("id", 36, primary_key=True),
+        _text("created_at", 32, nullable=False),
+        _text("run_id", 36, nullable=False, index=True),
+        _text("rater", nullable=False, index=True),
+        *(_text(name, nullable=False) for name in ("scores", "comment")),
+        _text("correction"),
+        _text("tags", nullable=False),
+        _text("rubric"),
+        sa.Column("rubric_version", sa.Integer),
+        *_m007_event(),
+        _text("supersedes", 36),
+        sa.Column("withdrawn", sa.Boolean, nullable=False),
+        _text("skipped"),
+        _text("flags", nullable=False),
+    )
+    _create(
+        connection,
+        "votes",
+        _text("id", 36, primary_key=True),
+        _text("created_at", 32, nullable=False),
+        _text("rater", nullable=False, index=True),
+        _text("item", nullable=False),
+        *(_text(name, 36, nullable=False, index=True) for name in ("left_run", "right_run")),
+        *(_text(name, nullable=False) for name in ("left_variant", "right_variant")),
+        _text("choice", 20, nullable=False),
+        sa.Column("blinded", sa.Boolean, nullable=False),
+        *(_text(name, nullable=False) for name in ("comment", "tags")),
+        *_m007_event(),
+        _text("supersedes", 36),
+        _text("flags", nullable=False),
+    )
+    _m007_campaigns(connection)
+
+
+def _m007_event() -> tuple[sa.Column[Any], ...]:
+    return _text("campaign_id", 36, index=True), _text("item_id", 36), _text("source", 20, nullable=False), sa.Column("duration_s", sa.Double)
+
+
+def _m007_made() -> tuple[sa.Column[str], ...]:
+    return _text("id", 36, primary_key=True), _text("created_at", 32, nullable=False)
+
+
+def _m007_campaigns(connection: sa.Connection) -> None:
+    _create(connection, "comparisons", *_m007_made(), _text("participant", nullable=False, index=True), _text("spec", nullable=False))
+    named = (_text("owner", nullable=False, index=True), *(_text(name, nullable=False) for name in ("name", "spec")), _text("closed_at", 32))
+    _create(connection, "campaigns", *_m007_made(), *named)
+    _create(
+        connection,
+        "campaign_items",
+        _text("id", 36, primary_key=True),
+        _text("campaign_id", 36, nullable=False, index=True),
+        sa.Column("position", sa.Integer, nullable=False),
+        *(_text(name, nullable=False) for name in ("run_ids", "item", "tags")),
+    )
+    _create(
+        connection,
+        "claims",
+        _text("id", 36, primary_key=True),
+        *(_text(name, 36, nullable=False, index=True) for name in ("campaign_id", "item_id")),
+        _text("rater", nullable=False),
+        *(_text(name, 32, nullable=False) for name in ("created_at", "expires_at")),
+        _text("state", 20, nullable=False),
+        sa.UniqueConstraint("item_id", "rater"),
+    )
+    _create(
+        connection,
+        "artifacts",
+        *_m007_made(),
+        _text("name", nullable=False),
+        sa.Column("version", sa.Integer, nullable=False),
+        _text("kind", 40, nullable=False),
+        _text("sha256", 64, nullable=False),
+        sa.Column("rows", sa.Integer, nullable=False),
+        *(_text(name, nullable=False) for name in ("inputs", "about", "data")),
+        sa.UniqueConstraint("name", "version"),
+    )
+    _create(connection, "notes", _text("id", 60, primary_key=True), _text("value", nullable=False))
+
+
 def _rebuild(connection: sa.Connection, name: str, texts: tuple[str, ...]) -> None:
     """Make a SQLite table anew with `texts` as TEXT, rows and indexes kept: SQLite cannot change a column's type."""
     table = sa.Table(name, sa.MetaData(), autoload_with=connection)
@@ -207,4 +294,5 @@ MIGRATIONS: tuple[tuple[str, Callable[[sa.Connection], None]], ...] = (
     ("m004_grids", _m004_grids),
     ("m005_long_names", _m005_long_names),
     ("m006_documents", _m006_documents),
+    ("m007_feedback", _m007_feedback),
 )

@@ -1,79 +1,12 @@
-"""The tables as they are today, and how records become rows. How older workspaces get there: `migrations.py`."""
+"""The tables as they are today. How older workspaces get there: `migrations.py`; how records become rows: `records.py`."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
-
 import sqlalchemy as sa
 
-from llmops_kit.types import Chunk, Collection, Document, Evaluation, Grid, LabelMove, Message, OutboxItem, Page, PromptVersion, Run, Source, to_plain
+from llmops_kit.store.columns import JsonText, SafeText, ShortText, UtcMoment
 
 metadata = sa.MetaData()
-MAX_SHORT = 500  # characters, at most 4 bytes each
-
-
-class UtcMoment(sa.TypeDecorator[datetime]):
-    """A moment kept as ISO 8601 text in UTC: sorts as text and reads the same in every database."""
-
-    impl = sa.String(32)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> str | None:
-        """Datetime with a zone → text of fixed width."""
-        return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")
-
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        """Text → datetime in UTC."""
-        return None if value is None else datetime.fromisoformat(value)
-
-
-class SafeText(sa.TypeDecorator[str]):
-    """Text any database takes: NUL and lone surrogates, which PostgreSQL or UTF-8 cannot hold, become U+FFFD."""
-
-    impl = sa.Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
-        """Any Python string → storable text."""
-        return None if value is None else storable(value)
-
-
-class ShortText(SafeText):
-    """`SafeText` for indexed columns: longer than `MAX_SHORT` characters it is cut, since PostgreSQL's indexes hold some 2,700 bytes.
-
-    What is looked for is cut the same way, so that it is found.
-    """
-
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
-        """Any Python string → storable text of bounded length."""
-        text = super().process_bind_param(value, dialect)
-        return text if text is None or len(text) <= MAX_SHORT else text[: MAX_SHORT - 1] + "…"
-
-
-class JsonText(sa.TypeDecorator[Any]):
-    """Plain data kept as JSON text, Japanese readable."""
-
-    impl = sa.Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
-        """Plain data, dataclasses among it → JSON text; None stays None."""
-        return None if value is None else storable(json.dumps(value, ensure_ascii=False, default=to_plain))
-
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
-        """JSON text → plain data."""
-        return None if value is None else json.loads(value)
-
-
-def storable(text: str) -> str:
-    """`text` with what no database holds (NUL, lone surrogates) replaced by U+FFFD."""
-    return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _id() -> sa.Column[str]:
@@ -107,6 +40,8 @@ runs = sa.Table(
     sa.Column("flags", JsonText, nullable=False),
     sa.Column("error", SafeText),
     sa.Column("bare_answer", SafeText),
+    sa.Column("item", ShortText),
+    sa.Column("variant", ShortText),
 )
 prompt_versions = sa.Table(
     "prompt_versions",
@@ -223,40 +158,98 @@ chunks = sa.Table(
     sa.Index("ix_chunks_collection_id", "collection_id", "id"),  # in the order that `Store.scan` reads a collection in
     sa.Index("ix_chunks_document_position", "document_id", "position"),
 )
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    _id(),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    sa.Column("run_id", sa.String(36), nullable=False, index=True),
+    sa.Column("rater", ShortText, nullable=False, index=True),
+    sa.Column("scores", JsonText, nullable=False),
+    sa.Column("comment", SafeText, nullable=False),
+    sa.Column("correction", SafeText),
+    sa.Column("tags", JsonText, nullable=False),
+    sa.Column("rubric", ShortText),
+    sa.Column("rubric_version", sa.Integer),
+    sa.Column("campaign_id", sa.String(36), index=True),
+    sa.Column("item_id", sa.String(36)),
+    sa.Column("source", sa.String(20), nullable=False),
+    sa.Column("duration_s", sa.Double),
+    sa.Column("supersedes", sa.String(36)),
+    sa.Column("withdrawn", sa.Boolean, nullable=False),
+    sa.Column("skipped", SafeText),
+    sa.Column("flags", JsonText, nullable=False),
+)
+votes = sa.Table(
+    "votes",
+    metadata,
+    _id(),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    sa.Column("rater", ShortText, nullable=False, index=True),
+    sa.Column("item", ShortText, nullable=False),
+    *(sa.Column(name, sa.String(36), nullable=False, index=True) for name in ("left_run", "right_run")),
+    *(sa.Column(name, ShortText, nullable=False) for name in ("left_variant", "right_variant")),
+    sa.Column("choice", sa.String(20), nullable=False),
+    sa.Column("blinded", sa.Boolean, nullable=False),
+    sa.Column("comment", SafeText, nullable=False),
+    sa.Column("tags", JsonText, nullable=False),
+    sa.Column("campaign_id", sa.String(36), index=True),
+    sa.Column("item_id", sa.String(36)),
+    sa.Column("source", sa.String(20), nullable=False),
+    sa.Column("duration_s", sa.Double),
+    sa.Column("supersedes", sa.String(36)),
+    sa.Column("flags", JsonText, nullable=False),
+)
+comparisons = sa.Table(
+    "comparisons",
+    metadata,
+    _id(),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    sa.Column("participant", ShortText, nullable=False, index=True),
+    sa.Column("spec", JsonText, nullable=False),
+)
+campaigns = sa.Table(
+    "campaigns",
+    metadata,
+    _id(),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    sa.Column("owner", ShortText, nullable=False, index=True),
+    sa.Column("name", ShortText, nullable=False),
+    sa.Column("spec", JsonText, nullable=False),
+    sa.Column("closed_at", UtcMoment),
+)
+campaign_items = sa.Table(
+    "campaign_items",
+    metadata,
+    _id(),
+    sa.Column("campaign_id", sa.String(36), nullable=False, index=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("run_ids", JsonText, nullable=False),
+    sa.Column("item", ShortText, nullable=False),
+    sa.Column("tags", JsonText, nullable=False),
+)
+claims = sa.Table(
+    "claims",
+    metadata,
+    _id(),
+    *(sa.Column(name, sa.String(36), nullable=False, index=True) for name in ("campaign_id", "item_id")),
+    sa.Column("rater", ShortText, nullable=False),
+    *(sa.Column(name, UtcMoment, nullable=False) for name in ("created_at", "expires_at")),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.UniqueConstraint("item_id", "rater"),
+)
+artifacts = sa.Table(
+    "artifacts",
+    metadata,
+    _id(),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    sa.Column("name", ShortText, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String(40), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    *(sa.Column(name, JsonText, nullable=False) for name in ("inputs", "about", "data")),
+    sa.UniqueConstraint("name", "version"),
+)
+notes = sa.Table("notes", metadata, sa.Column("id", sa.String(60), primary_key=True), sa.Column("value", SafeText, nullable=False))
 applied = sa.Table("migrations", metadata, sa.Column("name", sa.String(60), primary_key=True), sa.Column("applied_at", UtcMoment, nullable=False))
-
-TABLES: dict[type, sa.Table] = {
-    Run: runs,
-    PromptVersion: prompt_versions,
-    LabelMove: label_moves,
-    OutboxItem: outbox,
-    Grid: grids,
-    Evaluation: evaluations,
-    Collection: collections,
-    Document: documents,
-    Page: pages,
-    Chunk: chunks,
-}
-_ORDER: dict[type, tuple[sa.Column[Any], ...]] = {Page: (pages.c.document_id, pages.c.number), Chunk: (chunks.c.document_id, chunks.c.position)}
-
-
-def order_of(kind: type) -> tuple[sa.Column[Any], ...]:
-    """The columns the records of a kind come in the order of, oldest first."""
-    return _ORDER.get(kind) or (TABLES[kind].c.created_at,)
-
-
-def encode(record: Any) -> dict[str, Any]:
-    """A record → the row of its table."""
-    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-
-
-def decode(kind: type, row: Mapping[str, Any]) -> Any:
-    """A row → the record it was made from."""
-    values = dict(row)
-    if kind is Run:
-        values["messages"] = tuple(Message(**turn) for turn in values["messages"])
-        values["sources"] = tuple(Source(**source) for source in values["sources"])
-        values["flags"] = tuple(values["flags"])
-    elif kind is Document:
-        values["warnings"], values["tags"] = tuple(values["warnings"]), tuple(values["tags"])
-    return kind(**values)

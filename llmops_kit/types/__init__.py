@@ -18,6 +18,16 @@ from llmops_kit.types.documents import Collection as Collection
 from llmops_kit.types.documents import Document as Document
 from llmops_kit.types.documents import DocumentState as DocumentState
 from llmops_kit.types.documents import Page as Page
+from llmops_kit.types.feedback import Artifact as Artifact
+from llmops_kit.types.feedback import Campaign as Campaign
+from llmops_kit.types.feedback import CampaignItem as CampaignItem
+from llmops_kit.types.feedback import Choice as Choice
+from llmops_kit.types.feedback import Claim as Claim
+from llmops_kit.types.feedback import Comparison as Comparison
+from llmops_kit.types.feedback import Door as Door
+from llmops_kit.types.feedback import Feedback as Feedback
+from llmops_kit.types.feedback import Note as Note
+from llmops_kit.types.feedback import Vote as Vote
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "cancelled", "error"]
@@ -109,7 +119,8 @@ class Run:
 
     Times are seconds (`ttft_s` to the first token, `latency_s` in all), `cost` is US dollars or None where the
     catalogue has no price. `error` is None, or a short text of what went wrong; `finish_reason` is None while the
-    answer is still growing.
+    answer is still growing. In a comparison `item` is the test item answered, the same for all answers to it, and `variant`
+    names what answered.
     """
 
     id: str
@@ -136,6 +147,8 @@ class Run:
     flags: tuple[str, ...] = ()
     error: str | None = None
     bare_answer: str | None = None
+    item: str | None = None
+    variant: str | None = None
 
     @property
     def answer(self) -> str:

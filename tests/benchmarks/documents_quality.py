@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from llmops_kit.documents.metrics import wilson
+from llmops_kit.statistics import wilson
 from tests.benchmarks.retrieval_sets import DATA, Questions, read_all
 
 SETS = {"ja": "JSQuAD valid", "en": "XQuAD-en", "cross": "English sentence → Japanese paragraph"}
