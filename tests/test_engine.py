@@ -239,6 +239,7 @@ def test_the_place_in_line_and_the_wait_are_known(tiny):
     engine = LocalEngine(tiny, EngineLimits(slots=1))
     ids = ids_of(engine, "Hi")
     read(engine.stream(GenerationRequest(prompt_ids=ids, max_tokens=30)))
+    wait_until_idle(engine)  # the end of an answer reaches its reader before it is counted
     streams = [engine.stream(GenerationRequest(prompt_ids=ids, max_tokens=400, temperature=1.5, owner=str(number))) for number in range(4)]
     next(streams[0])
     places = [stream.place for stream in streams]

@@ -79,5 +79,7 @@ class TokenStream(Iterator[Delta]):
 
     def __del__(self) -> None:
         # A reader that went away without a word. Only a flag: the garbage collector may come in the middle of anything, with any lock held.
-        self._task.cancelled = True
+        # One that was read to its end is left alone: the engine may still be about to count it.
+        if not self._ended:
+            self._task.cancelled = True
 
