@@ -10,6 +10,7 @@ KitError
 │   ├── MissingVariable        a required blank of a prompt is empty
 │   ├── InvalidValue           a value outside what is allowed
 │   └── UnreadableFile         a file that cannot be read as what it says it is
+├── NotSaved               a rating or vote that did not reach the disk; what was typed is still on the page
 ├── IndexRebuilding        the search index of a collection is being made anew; wait a moment
 ├── ModelError             a model could not answer
 │   ├── ModelNotReady          it needs a download, a key or a larger machine
@@ -149,6 +150,17 @@ class UnreadableFile(InputError):
     key = "error.unreadable_file"
     what = {"en": "“{file}” could not be read: {reason}.", "ja": "「{file}」を読めませんでした：{reason}。"}
     next_step = {"en": "Check the file and upload it again.", "ja": "ファイルを確かめて、もう一度アップロードしてください。"}
+
+
+class NotSaved(KitError):
+    """A rating or vote did not reach the disk (`reason`). Nothing of it was written; it can be sent again under the same id."""
+
+    key = "error.not_saved"
+    what = {"en": "This was NOT saved: {reason}.", "ja": "保存されていません：{reason}。"}
+    next_step = {
+        "en": "What you entered is still here: try again, and tell the facilitator if it stays.",
+        "ja": "入力した内容は残っています。もう一度送信し、続くようなら進行役に知らせてください。",
+    }
 
 
 class IndexRebuilding(KitError):

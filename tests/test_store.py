@@ -10,18 +10,21 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from llmops_kit.errors import WorkspaceError
-from llmops_kit.store import Store
+from llmops_kit.errors import InvalidValue, WorkspaceError
+from llmops_kit.store import Change, Store
 from llmops_kit.store.migrations import MIGRATIONS
 from llmops_kit.store.tables import applied
-from llmops_kit.types import Grid, LabelMove, Message, Page, PromptVersion, Run, Source, new_id, now
+from llmops_kit.types import Feedback, Grid, LabelMove, Message, Page, PromptVersion, Run, Source, new_id, now
 
 
 @pytest.fixture(scope="session")
@@ -123,6 +126,9 @@ def test_find_filters_orders_and_limits(store: Store) -> None:
     assert [run.id for run in store.find(Run, newest_first=False)] == [run.id for run in runs]
     assert {run.id for run in store.find(Run, id=[runs[1].id, runs[5].id])} == {runs[1].id, runs[5].id}
     assert store.count(Run, participant=["p0", "p1"]) == 6
+    store.append(make_run(prompt_name=None, created_at=runs[0].created_at))
+    assert store.count(Run, prompt_name=None) == 1 and store.count(Run, created_at=runs[0].created_at) == 2
+    assert store.values(Run, ("prompt_version",), prompt_version=3) == [] and len(store.values(Run, ("prompt_version",), prompt_version=2)) == 7
 
 
 def test_the_outbox_gives_each_record_until_it_is_marked(store: Store) -> None:
@@ -151,6 +157,160 @@ def test_many_threads_write_without_losing_or_doubling(store: Store) -> None:
         thread.join()
     assert {run.id for run in store.find(Run)} == set(ids)
     assert len(store.unsent(limit=1000)) == len(ids)
+
+
+def make_rating(number: int, **changes: object) -> Feedback:
+    rating = Feedback(new_id(), now(), f"run-{number}", "評価者👩‍🏫", {"score": number % 5 + 1}, "よい")
+    return replace(rating, **changes)  # type: ignore[arg-type]
+
+
+@contextmanager
+def held_back(store: Store) -> Iterator[Callable[[Callable[[], object]], Future[object]]]:
+    """Gives what starts a write in a thread. All of them wait, in this order, until the block ends."""
+    with ThreadPoolExecutor(32) as threads, store.change():
+
+        def start(write: Callable[[], object]) -> Future[object]:
+            ahead = len(store._group._waiting)
+            started = threads.submit(write)
+            give_up = time.monotonic() + 10
+            while len(store._group._waiting) == ahead:
+                assert time.monotonic() < give_up
+                time.sleep(0.001)
+            return started
+
+        yield start
+
+
+def count_commits(store: Store) -> list[object]:
+    """A list that grows with each commit from now on."""
+    commits: list[object] = []
+    sa.event.listen(store._writer, "commit", commits.append)
+    return commits
+
+
+def rating_of(rating: Feedback) -> Callable[[Change], bool]:
+    return lambda change: change.append(rating, publish="feedback")
+
+
+def test_writers_that_wait_share_one_commit_in_the_order_they_came(store: Store) -> None:
+    ratings = [make_rating(number) for number in range(20)]
+    commits = count_commits(store)
+    with held_back(store) as start:
+        told = [start(lambda rating=rating: store.append(rating, publish="feedback")) for rating in ratings]
+        assert not any(each.done() for each in told)
+    assert [each.result() for each in told] == [True] * 20
+    assert len(commits) == 2  # the one that held them back, and theirs
+    assert [item.record_id for item in store.unsent()] == [rating.id for rating in ratings]
+
+
+def test_of_many_that_send_the_same_ids_each_id_is_told_new_once(store: Store) -> None:
+    ratings = [make_rating(number) for number in range(25)]
+
+    def send(seed: int) -> list[str]:
+        mixed = random.Random(seed).sample(ratings, len(ratings))
+        return [rating.id for rating in mixed if store.append(rating, publish="feedback")]
+
+    with ThreadPoolExecutor(16) as threads:
+        fresh = [id for part in threads.map(send, range(16)) for id in part]
+    assert sorted(fresh) == sorted(rating.id for rating in ratings)
+    assert sorted(item.record_id for item in store.unsent()) == sorted(fresh)
+    assert sorted(rating.id for rating in store.find(Feedback)) == sorted(fresh)
+
+
+def test_a_work_that_fails_in_company_fails_alone(store: Store) -> None:
+    first, last, undone = make_rating(1), make_rating(2), make_rating(3)
+    store.append(PromptVersion(new_id(), "要約", 1, "本文", "a" * 64, "初版", "local", now()))
+    taken = PromptVersion(new_id(), "要約", 1, "別の本文", "b" * 64, "初版", "local", now())
+
+    def refuse(change: Change) -> None:
+        change.append(undone, publish="feedback")
+        raise InvalidValue(name="score", value="9", allowed="1–5")
+
+    commits = count_commits(store)
+    with held_back(store) as start:
+        told = [start(lambda work=work: store.commit(work)) for work in (rating_of(first), refuse, lambda change: change.append(taken), rating_of(last))]
+    assert told[0].result() is True and told[3].result() is True
+    with pytest.raises(InvalidValue, match="9"):
+        told[1].result()
+    with pytest.raises(WorkspaceError):
+        told[2].result()
+    assert len(commits) == 2
+    assert [rating.id for rating in store.find(Feedback, newest_first=False)] == [first.id, last.id]
+    assert [item.record_id for item in store.unsent()] == [first.id, last.id]
+    assert store.append(undone, publish="feedback")
+
+
+@pytest.mark.parametrize("moment", ["begin", "commit"])
+def test_where_the_shared_transaction_fails_every_caller_hears_of_it(store: Store, moment: str) -> None:
+    ratings = [make_rating(number) for number in range(6)]
+    commits = count_commits(store)
+
+    def fail(_connection: object) -> None:
+        if moment == "begin" or len(commits) > 1:
+            raise OSError("the disk is gone")
+
+    with held_back(store) as start:
+        told = [start(lambda rating=rating: store.append(rating, publish="feedback")) for rating in ratings]
+        sa.event.listen(store._writer, moment, fail)
+    sa.event.remove(store._writer, moment, fail)
+    for each in told:
+        with pytest.raises(WorkspaceError, match="the disk is gone"):
+            each.result()
+    assert store.count(Feedback) == 0 and store.unsent() == []
+    assert [store.append(rating, publish="feedback") for rating in ratings] == [True] * 6
+
+
+def test_what_the_database_refuses_in_company_is_tried_once_more_alone(store: Store) -> None:
+    ratings, tries = [make_rating(number) for number in range(3)], []
+
+    def stumble(change: Change) -> bool:
+        tries.append(1)
+        fresh = change.append(ratings[1], publish="feedback")
+        if len(tries) == 1:
+            raise sa.exc.OperationalError("INSERT", None, Exception("deadlock detected"))
+        return fresh
+
+    with held_back(store) as start:
+        told = [start(lambda work=work: store.commit(work)) for work in (rating_of(ratings[0]), stumble, rating_of(ratings[2]))]
+    assert [each.result() for each in told] == [True] * 3 and len(tries) == 2
+    assert [item.record_id for item in store.unsent()] == [ratings[place].id for place in (0, 2, 1)]
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_the_others_go_on_where_a_caller_is_interrupted(store: Store, ahead: int) -> None:
+    """Ctrl-C while it waits, as the first of the queue (who would write for all) and as the second."""
+    ratings = [make_rating(number) for number in range(4)]
+
+    def interrupt(start: Callable[[Callable[[], object]], Future[object]]) -> list[Future[object]]:
+        give_up = time.monotonic() + 10
+        while len(store._group._waiting) <= ahead and time.monotonic() < give_up:
+            time.sleep(0.001)
+        told = [start(lambda rating=rating: store.append(rating, publish="feedback")) for rating in ratings[ahead + 1 :]]
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        return told
+
+    with ThreadPoolExecutor(1) as another, held_back(store) as start:
+        told = [start(lambda: store.append(ratings[0], publish="feedback"))] if ahead else []
+        told_later = another.submit(interrupt, start)
+        with pytest.raises(KeyboardInterrupt):
+            store.append(ratings[ahead], publish="feedback")
+    assert [each.result() for each in [*told, *told_later.result()]] == [True] * 3
+    assert sorted(rating.run_id for rating in store.find(Feedback)) == [f"run-{number}" for number in range(4) if number != ahead]
+
+
+def test_the_others_are_written_where_the_one_that_writes_is_interrupted(store: Store) -> None:
+    ratings = [make_rating(number) for number in range(4)]
+
+    def interrupted(change: Change) -> None:
+        change.append(ratings[0], publish="feedback")
+        raise KeyboardInterrupt
+
+    with held_back(store) as start:
+        told = [start(lambda: store.commit(interrupted)), *(start(lambda rating=rating: store.append(rating, publish="feedback")) for rating in ratings[1:])]
+    with pytest.raises(KeyboardInterrupt):
+        told[0].result()
+    assert [each.result() for each in told[1:]] == [True] * 3
+    assert [item.record_id for item in store.unsent()] == [rating.id for rating in ratings[1:]]
 
 
 def make_old(url: str, known: int) -> None:
@@ -330,6 +490,6 @@ def test_a_change_sets_single_columns_and_sees_what_is_there(store: Store) -> No
     page = Page("p", "d", 1, "text\n", label="a")
     with store.change() as change:
         change.put(page)
-        assert change.find(Page, document_id="d") == [page]
+        assert change.find(Page, document_id="d") == [page] and change.count(Page, document_id="d") == 1
         assert change.update(Page, "p", dropped=True, label="b") and not change.update(Page, "q", label="c")
     assert store.get(Page, "p") == replace(page, dropped=True, label="b")

@@ -17,14 +17,18 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from llmops_kit.errors import WorkspaceError
-from llmops_kit.store.change import Change, conditions
+from llmops_kit.store.change import Change
+from llmops_kit.store.group_commit import GroupCommit
 from llmops_kit.store.migrations import MIGRATIONS
-from llmops_kit.store.records import TABLES, decode, order_of
+from llmops_kit.store.records import TABLES, decode
+from llmops_kit.store.statements import conditions, read
 from llmops_kit.store.tables import applied, metadata, outbox
 from llmops_kit.types import OutboxItem, now
 
 Record = TypeVar("Record")
 Result = TypeVar("Result")
+_SQLITE_POOL: dict[str, Any] = {"pool_size": 40, "pool_use_lifo": True}
+"""A connection for each thread of the app (opening one takes as long as ten reads), the one used last first: its page cache is still valid."""
 _NEWER = {
     "en": "The workspace {path} was made by a newer version of llmops_kit (it knows “{unknown}”). "
     "Update llmops_kit, or choose another folder with --workspace.",
@@ -46,11 +50,14 @@ class Store:
         with self._translated():
             if self.url.get_backend_name() == "sqlite" and self.url.database:
                 Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-            self._engine = sa.create_engine(self.url, pool_pre_ping=True)
+            pool = _SQLITE_POOL if self.url.get_backend_name() == "sqlite" else {}
+            self._engine = sa.create_engine(self.url, pool_pre_ping=True, **pool)
             if self.url.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _configure_sqlite)
                 sa.event.listen(self._engine, "begin", _begin_sqlite)
                 self._check_integrity()
+            self._writer = self._engine.execution_options(writes=True)
+            self._group = GroupCommit(self._begin)
             self._migrate()
 
     def append(self, record: Any, *, publish: str | None = None) -> bool:
@@ -63,10 +70,11 @@ class Store:
     def commit(self, work: Callable[[Change], Result]) -> Result:
         """Do `work` in one transaction and give what it gives, once it is durable. Where it raises, nothing of it is written.
 
-        `work` must not call the store itself, and may be run once more after a fault: it keeps no state.
+        Works of threads that wait at the same time share a transaction and its sync to disk (`group_commit`). So `work` may run in
+        another thread and once more after a fault: it keeps no state, and must not call the store itself.
         """
-        with self._write() as connection:
-            return work(Change(connection))
+        with self._translated():
+            return self._group.commit(work)
 
     def get(self, kind: type[Record], id: str) -> Record | None:
         """The record with this id, or None."""
@@ -75,25 +83,18 @@ class Store:
 
     def find(self, kind: type[Record], *, limit: int | None = None, newest_first: bool = True, **equal: Any) -> list[Record]:
         """Records whose columns equal the given values (a list means any of them), newest first unless told otherwise."""
-        table = TABLES[kind]
-        order = [column.desc() if newest_first else column.asc() for column in order_of(kind)]
-        query = sa.select(table).where(*conditions(table, equal, self._engine.dialect)).order_by(*order).limit(limit)
         with self._translated(), self._engine.connect() as connection:
-            return [decode(kind, dict(row)) for row in connection.execute(query).mappings()]
+            return [decode(kind, dict(row)) for row in read(connection, kind, equal, newest_first=newest_first, limit=limit).mappings()]
 
     def count(self, kind: type, **equal: Any) -> int:
         """How many records `find` would give."""
-        table = TABLES[kind]
-        query = sa.select(sa.func.count()).select_from(table).where(*conditions(table, equal, self._engine.dialect))
         with self._translated(), self._engine.connect() as connection:
-            return int(connection.execute(query).scalar_one())
+            return int(read(connection, kind, equal, counting=True).scalar_one())
 
     def values(self, kind: type, columns: Sequence[str], **equal: Any) -> list[tuple[Any, ...]]:
         """Only these columns of the records that `find` would give, in no order: a chunk's vector need not be read to know its id."""
-        table = TABLES[kind]
-        query = sa.select(*(table.c[name] for name in columns)).where(*conditions(table, equal, self._engine.dialect))
         with self._translated(), self._engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(query)]
+            return [tuple(row) for row in read(connection, kind, equal, columns=tuple(columns))]
 
     def scan(self, kind: type[Record], *, batch: int = 1000, **equal: Any) -> Iterator[list[Record]]:
         """The records that `find` would give, `batch` at a time and in the order of their ids; each batch is a query of its own."""
@@ -156,7 +157,12 @@ class Store:
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with self._translated(), self._writing, self._engine.execution_options(writes=True).begin() as connection:
+        with self._translated(), self._begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _begin(self) -> Iterator[sa.Connection]:
+        with self._writing, self._writer.begin() as connection:
             yield connection
 
     @contextmanager
@@ -178,6 +184,7 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # A deferred transaction that turns into a writer can fail at once with "locked"; an immediate one waits its turn.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    # A deferred transaction that turns into a writer can fail at once with "locked"; an immediate one waits its turn. Each read is
+    # one statement, which sees one state by itself.
+    if connection.get_execution_options().get("writes", False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from llmops_kit.types import to_plain
 
 MAX_SHORT = 500  # characters, at most 4 bytes each
+_JSON = json.JSONEncoder(ensure_ascii=False, default=to_plain)
 
 
 class UtcMoment(sa.TypeDecorator[datetime]):
@@ -61,7 +62,7 @@ class JsonText(sa.TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
         """Plain data, dataclasses among it → JSON text; None stays None."""
-        return None if value is None else storable(json.dumps(value, ensure_ascii=False, default=to_plain))
+        return None if value is None else storable(_JSON.encode(value))
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
         """JSON text → plain data."""
@@ -70,4 +71,6 @@ class JsonText(sa.TypeDecorator[Any]):
 
 def storable(text: str) -> str:
     """`text` with what no database holds (NUL, lone surrogates) replaced by U+FFFD."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
