@@ -86,10 +86,7 @@ class Plan:
 
     def spec(self) -> dict[str, Any]:
         """The plan as plain data for the store."""
-        prompts = [
-            {name: value for name, value in dataclasses.asdict(prompt).items() if name in _PROMPT_FIELDS} | {"sha256": sha}
-            for prompt, sha in zip(self.prompts, self.shas, strict=True)
-        ]
+        prompts = [prompt_to_spec(prompt) for prompt in self.prompts]
         plain = {
             "prompts": prompts,
             "models": self.models,
@@ -103,7 +100,7 @@ class Plan:
 def plan_from_spec(spec: Mapping[str, Any]) -> Plan:
     """The plan a stored grid was started with."""
     return Plan(
-        prompts=tuple(_prompt_from_spec(plain) for plain in spec["prompts"]),
+        prompts=tuple(prompt_from_spec(plain) for plain in spec["prompts"]),
         models=tuple(spec["models"]),
         rows=tuple(spec["rows"]),
         params=tuple(spec["params"]),
@@ -111,7 +108,14 @@ def plan_from_spec(spec: Mapping[str, Any]) -> Plan:
     )
 
 
-def _prompt_from_spec(plain: Mapping[str, Any]) -> Prompt:
+def prompt_to_spec(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as plain data for the store, with the hash of all it asks."""
+    plain = {name: value for name, value in dataclasses.asdict(prompt).items() if name in _PROMPT_FIELDS}
+    return {**plain, "sha256": hash_prompt(prompt)}
+
+
+def prompt_from_spec(plain: Mapping[str, Any]) -> Prompt:
+    """The prompt that `prompt_to_spec` made plain data of."""
     known = {name: plain[name] for name in _PROMPT_FIELDS}
     known["messages"] = tuple(Message(**turn) for turn in known["messages"])
     known["variables"] = tuple(Variable(**{**blank, "options": tuple(blank["options"])}) for blank in known["variables"])

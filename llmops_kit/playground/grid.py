@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmops_kit.errors import InvalidValue, KitError
-from llmops_kit.playground.cells import Plan, plan_models, plan_params, plan_prompts, plan_rows
+from llmops_kit.errors import InvalidValue
+from llmops_kit.playground.cells import Cell, Plan, plan_models, plan_params, plan_prompts, plan_rows
+from llmops_kit.playground.pool import follow, work_off
 from llmops_kit.playground.results import Slot, grid_table, load_grid, survey_grid
 from llmops_kit.progress import Progress, show_progress
 from llmops_kit.types import Grid, Run, new_id, now
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from llmops_kit.store import Store
 
 __all__ = ["GridStep", "grid_table", "run_grid", "stream_grid"]
-
-_LOOK_S = 0.1  # how often a stop is looked for
-_GRACE_S = 3.0  # how long stopped calls are waited for; one that hangs on a silent server ends by its own timeout
 
 
 @dataclass(frozen=True)
@@ -144,32 +140,16 @@ class _Work:
         self._grid = grid
         self._plan = plan
         self._api_keys = api_keys
-        self._stop = threading.Event()
 
-    def steps(self, slots: list[Slot], *, workers: int, cancel: threading.Event) -> Iterator[GridStep]:
+    def steps(self, slots: list[Slot[Cell]], *, workers: int, cancel: threading.Event) -> Iterator[GridStep]:
         """Run the open cells; a step at the start and after each one."""
-        todo = [slot for slot in slots if not slot.done]
-        done, failed, started = len(slots) - len(todo), 0, time.monotonic()
-        yield GridStep(self._grid.id, done, failed, len(slots))
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="grid")
-        pending: set[Future[Run | None]] = set()
-        try:
-            pending = {pool.submit(self._answer, slot) for slot in todo}
-            while pending and not cancel.is_set():
-                finished, pending = wait(pending, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
-                for run in [call.result() for call in finished]:
-                    done, failed = (done + 1, failed) if run is not None and run.error is None else (done, failed + 1)
-                    here = done + failed - (len(slots) - len(todo))
-                    seconds_left = (time.monotonic() - started) / here * (len(todo) - here)
-                    yield GridStep(self._grid.id, done, failed, len(slots), seconds_left)
-        finally:
-            self._stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            wait([call for call in pending if not call.cancelled()], timeout=_GRACE_S)
+        with closing(work_off(slots, self._answer, workers=workers, cancel=cancel)) as counts:  # type: ignore[type-var]
+            for count in counts:
+                yield GridStep(self._grid.id, *count)
 
-    def _answer(self, slot: Slot) -> Run | None:
+    def _answer(self, slot: Slot[Cell], stop: threading.Event) -> Run | None:
         """The finished (or failed) Run of a cell; None where it was stopped."""
-        if self._stop.is_set():
+        if stop.is_set():
             return None
         prompt, call = self._plan.prompts[slot.cell.prompt], self._plan.call(slot.cell)
         growing = self._playground.stream(
@@ -180,18 +160,4 @@ class _Work:
             api_key=self._api_keys.get(call["model"]),
             run_id=self._plan.run_id(self._grid.id, slot.cell, slot.attempt),
         )
-        try:
-            with closing(growing):  # type: ignore[type-var]
-                return self._last(growing)
-        except KitError as error:
-            if error.run is None:  # not the call but what it stands on: a full disk
-                raise
-            return error.run
-
-    def _last(self, growing: Iterator[Run]) -> Run | None:
-        last = None
-        for run in growing:
-            if self._stop.is_set():
-                return None
-            last = run
-        return last
+        return follow(growing, stop)

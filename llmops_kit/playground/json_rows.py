@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from llmops_kit.errors import UnreadableFile
 from llmops_kit.playground.decoding import refused
 from llmops_kit.playground.limits import check_columns, check_count
 
@@ -31,10 +32,17 @@ def _parse_json(text: str, name: str) -> list[tuple[int, Any]]:
     return list(enumerate(value if isinstance(value, list) else [value], start=1))
 
 
-def _parse_jsonl(text: str, name: str) -> Iterator[tuple[int, Any]]:
+def _parse_jsonl(text: str, name: str, problems: list[UnreadableFile] | None) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(io.StringIO(text), start=1):
         if line.strip():
-            yield number, _loads(line, name, number)
+            try:
+                value = _loads(line, name, number)
+            except UnreadableFile as problem:
+                if problems is None:
+                    raise
+                problems.append(problem)
+            else:
+                yield number, value
 
 
 def _loads(text: str, name: str, line: int = 0) -> Any:
@@ -47,22 +55,30 @@ def _loads(text: str, name: str, line: int = 0) -> Any:
         raise refused(name, "its JSON is nested too deep or holds an endless number", "JSONの入れ子が深すぎるか、数値が長すぎます") from fault
 
 
-def read_objects(text: str, *, file: str, lines: bool, max_rows: int) -> tuple[tuple[str, ...], tuple[dict[str, str], ...]]:
-    """Columns and rows of a list of JSON objects, or with `lines` of one object per line. Numbers stay as typed.
+def read_objects(
+    text: str, *, file: str, lines: bool, max_rows: int, problems: list[UnreadableFile] | None = None
+) -> tuple[tuple[str, ...], dict[int, dict[str, str]]]:
+    """Columns, and rows by number, of a list of JSON objects, or with `lines` of one object per line. Numbers stay as typed.
 
-    An object around the list (`{"rows": […]}`) is looked through; what is nested deeper is kept as JSON text.
+    An object around the list (`{"rows": […]}`) is looked through; what is nested deeper is kept as JSON text. Lines and rows that do
+    not serve are added to `problems`; where that is None they refuse the file.
     Raises: `UnreadableFile` with the line or the row.
     """
-    numbered: Iterable[tuple[int, Any]] = _parse_jsonl(text, file) if lines else _parse_json(text, file)
-    rows: list[dict[str, str]] = []
+    numbered: Iterable[tuple[int, Any]] = _parse_jsonl(text, file, problems) if lines else _parse_json(text, file)
+    rows: dict[int, dict[str, str]] = {}
     for number, value in numbered:
         if not isinstance(value, dict):
-            raise refused(file, f"row {number:,} is not a JSON object with named values", f"{number:,}件目が名前付きの値（JSONオブジェクト）ではありません")
+            ja = f"{number:,}件目が名前付きの値（JSONオブジェクト）ではありません"
+            problem = refused(file, f"row {number:,} is not a JSON object with named values", ja)
+            if problems is None:
+                raise problem
+            problems.append(problem)
+            continue
         check_count(len(rows) + 1, file, max_rows)
-        rows.append({key: _cell(item) for key, item in value.items()})
-    columns = tuple(dict.fromkeys(itertools.chain.from_iterable(rows)))
+        rows[number] = {key: _cell(item) for key, item in value.items()}
+    columns = tuple(dict.fromkeys(itertools.chain.from_iterable(rows.values())))
     check_columns(len(columns), file)
-    return columns, tuple({column: row.get(column, "") for column in columns} for row in rows)
+    return columns, {number: {column: row.get(column, "") for column in columns} for number, row in rows.items()}
 
 
 def _cell(value: Any) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from llmops_kit.errors import InvalidValue
 from llmops_kit.playground.cells import Cell, Plan, plan_from_spec
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from llmops_kit.store import Store
 
+CellT = TypeVar("CellT", bound=Hashable)
 _WHERE = ("grid_id", "run_id", "row", "repeat", "prompt_name", "prompt_version", "model")
 _WHAT = {
     "output": "object",
@@ -32,11 +33,21 @@ _WHAT = {
 _CHUNK = 500  # ids per question to the database; SQLite takes 32,766 values at most
 
 
+class Planned(Protocol[CellT]):
+    """What has cells, and an id for each attempt at one: the plan of a grid or of a comparison."""
+
+    def cells(self) -> Iterator[CellT]:
+        """All cells, in the order they are answered."""
+
+    def run_id(self, id: str, cell: CellT, attempt: int) -> str:
+        """The id of the Run of a cell's `attempt`, from 0."""
+
+
 @dataclass(frozen=True)
-class Slot:
+class Slot(Generic[CellT]):
     """Where a cell stands: the newest Run that finished or failed, and the number of the attempt that comes next."""
 
-    cell: Cell
+    cell: CellT
     run: Run | None
     attempt: int
 
@@ -46,9 +57,9 @@ class Slot:
         return self.run is not None and self.run.error is None
 
 
-def survey_grid(store: Store, grid_id: str, plan: Plan) -> list[Slot]:
-    """Every cell of the grid with what the store knows of it."""
-    slots = {cell: Slot(cell, None, 0) for cell in plan.cells()}
+def survey_grid(store: Store, grid_id: str, plan: Planned[CellT]) -> list[Slot[CellT]]:
+    """Every cell of the grid (or comparison) with what the store knows of it."""
+    slots: dict[CellT, Slot[CellT]] = {cell: Slot(cell, None, 0) for cell in plan.cells()}
     waiting = list(slots)
     while waiting:
         ids = {plan.run_id(grid_id, cell, slots[cell].attempt): cell for cell in waiting}

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from llmops_kit.errors import UnreadableFile
 from llmops_kit.playground.decoding import absent, decode_text, refused
 from llmops_kit.playground.json_rows import read_objects
 from llmops_kit.playground.limits import check_columns, check_count
@@ -33,7 +34,7 @@ class RowTable:
     """A file read as rows of text, every cell as it was typed.
 
     `encoding` and `delimiter` say how it was read (None where the format has none); `sheets` are the names in a
-    workbook.
+    workbook. `lines` are where the rows were, `problems` the rows that were left out because they do not serve.
     """
 
     file: str
@@ -43,6 +44,8 @@ class RowTable:
     encoding: str | None = None
     delimiter: str | None = None
     sheets: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
+    problems: tuple[UnreadableFile, ...] = ()
 
     def frame(self) -> pd.DataFrame:
         """All rows as a DataFrame of strings."""
@@ -77,11 +80,13 @@ def read_rows(
     header: bool = True,
     max_mb: float = 25.0,
     max_rows: int = 10_000,
+    lenient: bool = False,
 ) -> RowTable:
     """Read a table from a path or from bytes (`file` is then the name it was uploaded as).
 
     `encoding` overrules detection, `sheet` chooses a sheet of a workbook, `header=False` names the columns
-    `column_1`, `column_2`, …. At most `max_mb` megabytes and `max_rows` rows.
+    `column_1`, `column_2`, …. At most `max_mb` megabytes and `max_rows` rows. `lenient` leaves out rows that have more cells
+    than the header, or of JSON lines those that are none, instead of refusing the file.
 
     Raises: `UnreadableFile` with the reason and, where one helps, the line; `UnknownName` for a missing sheet.
     """
@@ -90,19 +95,21 @@ def read_rows(
     kind = _format(name, data)
     delimiter, used = None, None
     sheets: tuple[str, ...] = ()
+    problems: list[UnreadableFile] | None = [] if lenient else None
     if kind == ".xlsx":
         numbered, sheets = read_sheet(data, file=name, sheet=sheet, max_rows=max_rows)
-        columns, rows = _tabulate(numbered, file=name, header=header, max_rows=max_rows)
+        columns, rows = _tabulate(numbered, name, header, max_rows, problems)
     else:
         text, used = decode_text(data, file=name, encoding=encoding)
         if kind in (".json", ".jsonl"):
-            columns, rows = read_objects(text, file=name, lines=kind == ".jsonl", max_rows=max_rows)
+            columns, rows = read_objects(text, file=name, lines=kind == ".jsonl", max_rows=max_rows, problems=problems)
         else:
             delimiter = "\t" if kind == ".tsv" else find_delimiter(text)
-            columns, rows = _tabulate(_records(text, delimiter, name), file=name, header=header, max_rows=max_rows)
+            columns, rows = _tabulate(_records(text, delimiter, name), name, header, max_rows, problems)
     if not rows:
         raise refused(name, "it has no rows below its header", "見出しの下に行がありません")
-    return RowTable(file=name, format=kind[1:], columns=columns, rows=rows, encoding=used, delimiter=delimiter, sheets=sheets)
+    how: dict[str, Any] = {"format": kind[1:], "encoding": used, "delimiter": delimiter, "sheets": sheets}
+    return RowTable(file=name, columns=columns, rows=tuple(rows.values()), lines=tuple(rows), problems=tuple(problems or ()), **how)
 
 
 def suggest_mapping(columns: Sequence[str], variables: Iterable[str | Variable]) -> dict[str, str | None]:
@@ -205,7 +212,10 @@ def _records(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[s
         raise refused(name, f"line {line} is not proper CSV ({fault})", f"{line}行目がCSVとして正しくありません（{fault}）") from fault
 
 
-def _tabulate(numbered: _Numbered, *, file: str, header: bool, max_rows: int) -> tuple[tuple[str, ...], tuple[dict[str, str], ...]]:
+def _tabulate(
+    numbered: _Numbered, file: str, header: bool, max_rows: int, problems: list[UnreadableFile] | None
+) -> tuple[tuple[str, ...], dict[int, dict[str, str]]]:
+    """Columns, and rows by line. A row with too many cells is added to `problems`; where that is None it refuses the file."""
     filled: Iterator[tuple[int, list[str]]] = ((number, record) for number, record in numbered if any(cell.strip() for cell in record))
     number, first = next(filled, (0, []))
     if not header:
@@ -213,14 +223,18 @@ def _tabulate(numbered: _Numbered, *, file: str, header: bool, max_rows: int) ->
         first = [""] * len(first)
     check_columns(len(first), file)
     columns = _unique([name.strip() for name in first])
-    rows: list[dict[str, str]] = []
+    rows: dict[int, dict[str, str]] = {}
     for number, record in filled:
         if any(record[len(columns) :]):
             en = f"line {number:,} has {len(record):,} cells, the header has {len(columns):,}"
-            raise refused(file, en, f"{number:,}行目のセルは{len(record):,}個ですが、見出しは{len(columns):,}個です")
+            problem = refused(file, en, f"{number:,}行目のセルは{len(record):,}個ですが、見出しは{len(columns):,}個です")
+            if problems is None:
+                raise problem
+            problems.append(problem)
+            continue
         check_count(len(rows) + 1, file, max_rows)
-        rows.append(dict(itertools.zip_longest(columns, record[: len(columns)], fillvalue="")))
-    return columns, tuple(rows)
+        rows[number] = dict(itertools.zip_longest(columns, record[: len(columns)], fillvalue=""))
+    return columns, rows
 
 
 def _unique(names: list[str]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from llmops_kit.types.feedback import Campaign as Campaign
 from llmops_kit.types.feedback import CampaignItem as CampaignItem
 from llmops_kit.types.feedback import Choice as Choice
 from llmops_kit.types.feedback import Claim as Claim
+from llmops_kit.types.feedback import ClaimState as ClaimState
 from llmops_kit.types.feedback import Comparison as Comparison
 from llmops_kit.types.feedback import Door as Door
 from llmops_kit.types.feedback import Feedback as Feedback

@@ -11,7 +11,8 @@ Door = Literal["ui", "notebook", "campaign", "api", "import"]
 """Where an event came in."""
 Choice = Literal["A", "B", "tie", "both_bad", "withdrawn"]
 """What was said of a pair: the left answer (A), the right one (B), neither better, neither usable; or an earlier vote taken back."""
-ClaimState = Literal["open", "done", "skipped"]
+ClaimState = Literal["open", "done", "skipped", "late"]
+"""`late`: rated, but the item had its ratings already, so that this one is kept and not counted."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class CampaignItem:
 
 @dataclass(frozen=True)
 class Claim:
-    """An item given to a rater until `expires_at`; `done` and `skipped` ones stay, an open one that expired is given to somebody else."""
+    """An item given to a rater until `expires_at`; `done`, `skipped` and `late` ones stay, an open one that expired is given to somebody else."""
 
     id: str
     campaign_id: str
