@@ -133,3 +133,13 @@ def place_wandb(folder: Path) -> None:
     """
     for name, part in (("DATA", "staging"), ("CACHE", "cache"), ("CONFIG", "config"), ("ARTIFACT", "artifacts")):
         os.environ[f"WANDB_{name}_DIR"] = str(folder / part)
+
+
+def wandb_environment(folder: Path, base_url: str | None) -> dict[str, str]:
+    """The environment of a child process that uploads W&B's files from `folder` (a workspace's `wandb` folder) to the server at `base_url`.
+
+    Without the address of this process's own W&B service: the child would hand its work to it.
+    """
+    place_wandb(folder)
+    own = {"WANDB_MODE": "online", "WANDB_DIR": str(folder.parent), **({"WANDB_BASE_URL": base_url} if base_url else {})}
+    return {**{name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}, **own}

@@ -22,8 +22,8 @@ from llmops_kit import open_kit
 from llmops_kit.settings import Settings
 from llmops_kit.store import Store
 from llmops_kit.tracking import Tracking, read_table
+from llmops_kit.tracking.answers import RUN_COLUMNS
 from llmops_kit.tracking.offline import find_sessions, read_records
-from llmops_kit.tracking.rows import RUN_COLUMNS
 from llmops_kit.types import Grid, Message, OutboxItem, Run, Source, now
 
 KEY = "canary0key" * 4
@@ -365,12 +365,12 @@ def test_wrong_key_is_reported_without_showing_it(store: Store, workspace: Path,
     append(store, 1)
     tracking = Tracking(store, Settings(workspace=workspace, wandb_mode="online", wandb_base_url="http://127.0.0.1:9"))
     report = tracking.sync()
-    assert (report.sent, report.waiting, report.complete) == (0, 1, False)
+    assert (report.sent, report.waiting, report.complete) == (1, 1, False)  # in the file, but not at the server
     assert report.error
     assert "short0secret" not in report.error
     fault = tracking.status().fault
     assert fault is not None
-    assert "W&Bの表に書き込めませんでした" in fault.text("ja")
+    assert "W&Bサーバーhttp://127.0.0.1:9に接続できません" in fault.text("ja")
     tracking.close()
 
 

@@ -1,9 +1,11 @@
 """The W&B projection of the store: a view that can be read, synced, and made again from the store at any time.
 
-    kit.tracking.sync()                             write everything that waits, and close the file
-    read_table(kit.tracking.folder, "runs")         the table as W&B holds it
+    kit.tracking.sync()                             write everything that waits, close the file, and upload it where W&B is online
+    read_table(kit.tracking.folder, "feedback")     the table as W&B holds it
+    kit.tracking.artifacts()                        what campaigns were closed with, and what rests on what
 
-The only package with wandb in it, which is imported when there is something to send and not before.
+Rows are always written to an offline run first and uploaded from there, so that one path serves offline and online, and a change from
+one to the other. The only package with wandb in it, which is imported when there is something to send and not before.
 """
 
 from __future__ import annotations
@@ -11,32 +13,42 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from llmops_kit.errors import KitError
 from llmops_kit.progress import Progress, show_progress
 from llmops_kit.settings import Settings
+from llmops_kit.tracking.artifacts import list_artifacts
 from llmops_kit.tracking.offline import read_table as read_table
-from llmops_kit.tracking.relay import Outbox, Relay
+from llmops_kit.tracking.online import link_inputs, upload_folders
+from llmops_kit.tracking.outbox import Outbox
+from llmops_kit.tracking.relay import Relay
+from llmops_kit.tracking.rows import KINDS
 from llmops_kit.types import OutboxItem
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["SyncReport", "Tracking", "TrackingStatus", "read_table"]
 _log = logging.getLogger(__name__)
 _POLL_S = 2.0
 _LONGEST_PAUSE_S = 30.0
 _LONGEST_RETRY_S = 60.0
+_UPLOAD_EVERY_S = 60.0
 _CLOSE_S = 5.0
 
 
 @dataclass(frozen=True)
 class TrackingStatus:
-    """Where the projection stands: rows `sent` and `waiting`, the last `fault`, and the folder W&B writes to.
+    """Where the projection stands: records `sent` and `waiting`, the last `fault`, and the folder W&B writes to.
 
-    `mode` is what really happens: `offline`, `online` (asked for and a key is there) or `disabled`.
+    `mode` is what really happens: `offline`, `online` (asked for and a key is there) or `disabled`. Offline a record is sent when it is in
+    the file, online when the server has it. `behind` is how many wait by the table they go to (those of comparisons also to `comparison`).
     """
 
     mode: str
@@ -45,6 +57,7 @@ class TrackingStatus:
     fault: KitError | None
     folder: Path | None
     running: bool
+    behind: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def last_error(self) -> str | None:
@@ -53,12 +66,13 @@ class TrackingStatus:
 
     def _repr_markdown_(self) -> str:
         error = f" · **{self.last_error}**" if self.last_error else ""
-        return f"W&B {self.mode} · 送信済み / sent {self.sent} · 待機中 / waiting {self.waiting} · `{self.folder}`{error}"
+        tables = f" ({', '.join(f'{table} {count}' for table, count in self.behind.items())})" if self.behind else ""
+        return f"W&B {self.mode} · 送信済み / sent {self.sent} · 待機中 / waiting {self.waiting}{tables} · `{self.folder}`{error}"
 
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What one `sync` or `rebuild` did: rows `sent` now, of them `found_missing` (sent before, but not in the file), rows still `waiting`."""
+    """What one `sync` or `rebuild` did: records `sent` to the file now, of them `found_missing` (sent before, but not there), those still `waiting`."""
 
     sent: int
     found_missing: int
@@ -68,7 +82,7 @@ class SyncReport:
 
     @property
     def complete(self) -> bool:
-        """Whether W&B now holds every row of the store."""
+        """Whether W&B now holds every row of the store: in the file, and where W&B is online also at the server."""
         return self.error is None and self.waiting == 0
 
     def _repr_markdown_(self) -> str:
@@ -92,6 +106,7 @@ class Tracking:
         self._thread: threading.Thread | None = None
         self._fault: KitError | None = None
         self._failures = 0
+        self._uploaded_at = float("-inf")
 
     @property
     def folder(self) -> Path | None:
@@ -107,21 +122,23 @@ class Tracking:
 
     def status(self) -> TrackingStatus:
         """How much is sent and how much waits. Raises `WorkspaceError` where the store cannot be read."""
-        waiting = self._store.count(OutboxItem, sent_at=None)
+        behind = self._behind()
         return TrackingStatus(
             mode=self._relay.mode if self._enabled else "disabled",
-            sent=self._store.count(OutboxItem) - waiting,
-            waiting=waiting,
+            sent=self._store.count(OutboxItem) - sum(behind.values()),
+            waiting=sum(behind.values()),
             fault=self._fault,
             folder=self.folder,
             running=self._thread is not None and self._thread.is_alive(),
+            behind={KINDS[kind].table if kind in KINDS else kind: count for kind, count in behind.items()},
         )
 
     def sync(self, *, progress: Progress | Literal[False] | None = None) -> SyncReport:
         """Send everything that waits, close the file, read it back, and send again what is missing. Blocks until done.
 
-        `progress(done, total, seconds_left)`, in rows, is called after each batch; None draws a bar in a notebook or a
-        terminal, False nothing.
+        Where W&B is online, all files that its server does not have are uploaded then, those written offline before included, and it is
+        told which artifact rests on which. `progress(done, total, seconds_left)`, in records, is called after each batch; None draws a
+        bar in a notebook or a terminal, False nothing.
         """
         sent, before = 0, self._relay.found_missing
         if self._enabled:
@@ -131,17 +148,23 @@ class Tracking:
                 self._relay.check()
                 sent += self._relay.send(report=report)
                 self._relay.finish()
+                self._upload()
         return self._report(sent, self._relay.found_missing - before)
+
+    def artifacts(self) -> pd.DataFrame:
+        """What campaigns were closed with: name, version, alias, kind, sha256, rows, inputs, created_at, about. Needs neither W&B nor a network."""
+        return list_artifacts(self._store)
 
     def rebuild(self, *, progress: Progress | Literal[False] | None = None) -> SyncReport:
         """Write a fresh W&B run from the store alone; the folders there were are kept in `replaced`. Blocks until done.
 
-        `progress` as in `sync`.
+        Online it is uploaded, beside the run that the server has; nobody but you may delete that. `progress` as in `sync`.
         """
         sent = 0
         if self._enabled:
             with self._attempt(), self._reporting(progress, {}) as report:
                 sent = self._relay.rebuild(report=report)
+                self._upload()
         return self._report(sent, 0)
 
     def close(self) -> None:
@@ -155,10 +178,13 @@ class Tracking:
             return
         try:
             with self._attempt(release=True):
-                # A server that was not reached so far would hold up the end; the rows wait for the next start.
-                if self._relay.is_open or (started is not None and self._relay.mode == "offline" and self._relay.pending()):
+                waits = started is not None and self._relay.pending()
+                if self._relay.is_open or waits:
                     self._relay.send(give_up)
                 self._relay.finish()
+                # A server that was not reached so far would hold up the end; the files wait for the next start.
+                if started is not None and not self._failures:
+                    self._upload(lambda: time.monotonic() > give_up)
         finally:
             self._sending.release()
 
@@ -167,6 +193,23 @@ class Tracking:
             with self._attempt(release=False):
                 if self._relay.pending():
                     self._relay.send(time.monotonic() + _POLL_S)
+                if time.monotonic() - self._uploaded_at > _UPLOAD_EVERY_S:
+                    self._upload(self._stopping.is_set)
+
+    def _upload(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Bring to the server what it does not have, where there is one."""
+        self._uploaded_at = time.monotonic()
+        if self._relay.mode == "online":
+            upload_folders(self._relay, stop)
+            link_inputs(self._relay)
+
+    def _behind(self) -> Counter[str]:
+        """How many records wait, by kind: for the file, and where W&B is online also those in files that its server does not have."""
+        behind = Counter(kind for (kind,) in self._store.values(OutboxItem, ("kind",), sent_at=None))
+        ledger = self._relay.ledger if self._enabled and self._relay.mode == "online" else None
+        for entry in ledger.behind(self._relay.folder).values() if ledger else ():
+            behind.update(entry.records)
+        return behind
 
     def _pause_s(self) -> float:
         """Seconds to the next look: longer after failures, and as a run's table grows, since each step repeats its past."""
@@ -206,5 +249,5 @@ class Tracking:
                     self._relay.release()
 
     def _report(self, sent: int, found_missing: int) -> SyncReport:
-        waiting = self._store.count(OutboxItem, sent_at=None) if self._enabled else 0
+        waiting = sum(self._behind().values()) if self._enabled else 0
         return SyncReport(sent, found_missing, waiting, self.folder, self._fault.text("en") if self._fault else None)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_kit.errors import UnknownName
-from llmops_kit.tracking.rows import RUN_COLUMNS
+from llmops_kit.tracking.answers import RUN_COLUMNS
+from llmops_kit.tracking.ledger import load_ledger
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,58 +25,104 @@ _BLOCK_BYTES = 32768
 _HEADER = struct.Struct("<IHB")  # checksum, length, kind of each fragment
 _FILE_HEADER = struct.Struct("<4sHB")
 _WHOLE, _FIRST, _LAST = 1, 2, 4
+_TABLES = {"incremental-table-file": False, "table-file": True}
+
+
+@dataclass(frozen=True)
+class LoggedTable:
+    """A table in one step of the log: its file, whether it is a whole one (`final`) or one more bit, and what W&B noted of it."""
+
+    path: Path
+    final: bool
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Increment:
-    """One step of the log: the table files it names, by table."""
+    """One step of the log: the tables it names."""
 
     step: int
-    tables: Mapping[str, Path]
+    tables: Mapping[str, LoggedTable]
+
+
+@dataclass
+class Content:
+    """What is safely in a run folder: the pairs (table, row id), the last step, and what W&B noted of the last bit of each table."""
+
+    rows: set[tuple[str, str]] = field(default_factory=set)
+    last_step: int = -1
+    continued: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def find_sessions(folder: Path) -> list[Path]:
     """The run folders W&B made in `folder` (a workspace or its `wandb` folder), oldest first."""
     home = folder / "wandb" if (folder / "wandb").is_dir() else folder
     found = [path for path in home.glob("*run-*") if path.is_dir() and path.name.startswith(("offline-run-", "run-"))]
-    return sorted(found, key=lambda path: path.name.removeprefix("offline-"))
+    ledger = load_ledger(home)
+    order = {name: number for number, name in enumerate(ledger.sessions if ledger else ())}
+    # W&B names folders by the second, which two of them may share.
+    return sorted(found, key=lambda path: (path.name.removeprefix("offline-").partition("-kit-")[0], order.get(path.name, -1), path.name))
 
 
 def read_table(folder: Path, name: str) -> pd.DataFrame:
     """A table as W&B holds it in `folder` (a workspace or its `wandb` folder): each row once, in the order sent.
 
+    Of a table that is written once (`<artifact>_final`) the newest. Rows written before a column was added have nothing in it.
     Raises `UnknownName` where no such table was ever written; `runs` is empty instead.
     """
     import pandas as pd
 
-    rows: dict[str, list[Any]] = {}
+    rows: dict[Any, dict[str, Any]] = {}
     columns = list(RUN_COLUMNS) if name == "runs" else []
     known: set[str] = {"runs"}
     for session in find_sessions(folder):
         for increment in read_increments(session):
             known.update(increment.tables)
-            table = _load(increment.tables.get(name))
-            if table:
-                columns = table["columns"]
-                rows.update({row[0]: row for row in table["data"]})
+            logged = increment.tables.get(name)
+            table = _load(logged)
+            if logged is None or table is None:
+                continue
+            if logged.final:
+                rows, columns = {}, []
+            columns = [*table["columns"], *(column for column in columns if column not in table["columns"])]
+            for number, row in enumerate(table["data"]):
+                rows[number if logged.final else row[0]] = dict(zip(table["columns"], row, strict=False))
     if not columns:
         raise UnknownName(kind="table", name=name, known=", ".join(sorted(known)))
     return pd.DataFrame(list(rows.values()), columns=columns)
 
 
-def find_written(session: Path) -> tuple[set[tuple[str, str]], int]:
-    """What is safely in a run folder: the pairs (table, row id), and the last step (-1 where there is none).
+def read_content(session: Path) -> Content:
+    """What is safely in a run folder.
 
     A step with one unreadable file counts as not written at all, so that its rows go again together.
     """
-    written: set[tuple[str, str]] = set()
-    last_step = -1
+    content = Content()
     for increment in read_increments(session):
-        last_step = max(last_step, increment.step)
-        tables = {name: _load(path) for name, path in increment.tables.items()}
+        content.last_step = max(content.last_step, increment.step)
+        tables = {name: _load(logged) for name, logged in increment.tables.items()}
         if all(tables.values()):
-            written.update((name, row[0]) for name, table in tables.items() if table for row in table["data"])
-    return written, last_step
+            content.rows.update((name, row[0]) for name, table in tables.items() if table and not increment.tables[name].final for row in table["data"])
+            content.continued.update((name, logged.facts) for name, logged in increment.tables.items() if not logged.final)
+    return content
+
+
+def trim_log(session: Path) -> None:
+    """Cut a torn end off the log of a folder that nobody writes any more: W&B uploads the rest, but never counts the folder as uploaded.
+
+    A step whose line of history is not there goes too: its rows will be sent again, and W&B would show those of its artifacts twice.
+    Raises `OSError`.
+    """
+    for log in session.glob("run-*.wandb"):
+        whole, begun = 0, None  # where the step begins that has artifacts and no history yet
+        for record, end in read_records(log):
+            kind = record.WhichOneof("record_type")
+            begun = None if kind in ("history", "exit") else whole if kind == "artifact" and begun is None else begun
+            whole = end
+        whole = whole if begun is None else begun
+        if 0 < whole < log.stat().st_size:
+            with log.open("r+b") as file:
+                file.truncate(whole)
 
 
 def read_increments(session: Path) -> Iterator[Increment]:
@@ -127,25 +174,27 @@ def _read_bodies(data: bytes, start: int) -> Iterator[tuple[bytes, int]]:
 
 def _increment(record: Any, session: Path) -> Increment:
     step = -1
-    kinds: dict[str, str] = {}
-    paths: dict[str, Path] = {}
+    facts: dict[str, dict[str, Any]] = {}
     for item in record.history.item:
         keys = list(item.nested_key) or [item.key]
         if keys == ["_step"]:
             step = int(json.loads(item.value_json))
-        elif len(keys) == 2 and keys[1] == "_type":
-            kinds[keys[0]] = json.loads(item.value_json)
-        elif len(keys) == 2 and keys[1] == "path":
-            paths[keys[0]] = session / "files" / json.loads(item.value_json)
-    return Increment(step, {name: path for name, path in paths.items() if kinds.get(name) == "incremental-table-file"})
+        elif len(keys) == 2:
+            facts.setdefault(keys[0], {})[keys[1]] = json.loads(item.value_json)
+    tables = {
+        name: LoggedTable(session / "files" / noted["path"], _TABLES[noted["_type"]], noted)
+        for name, noted in facts.items()
+        if noted.get("_type") in _TABLES and isinstance(noted.get("path"), str)
+    }
+    return Increment(step, tables)
 
 
-def _load(path: Path | None) -> dict[str, Any] | None:
+def _load(logged: LoggedTable | None) -> dict[str, Any] | None:
     """A table file, or None where it is missing or damaged."""
-    if path is None:
+    if logged is None:
         return None
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(logged.path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return table if isinstance(table, dict) and {"columns", "data"} <= table.keys() else None

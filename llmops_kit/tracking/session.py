@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmops_kit.errors import TrackingError
+from llmops_kit.tracking.artifacts import as_lines, describe, final_tables, name_for_wandb
 from llmops_kit.tracking.offline import read_records
 from llmops_kit.tracking.rows import choose_columns
+from llmops_kit.types import Artifact
 
 if TYPE_CHECKING:
     from wandb import Settings, Table
@@ -20,11 +22,16 @@ _FLUSH_S = 0.2
 _WRITTEN_WITHIN_S = 10.0
 _INIT_WITHIN_S = 5.0
 _FINISH_WITHIN_S = 5.0
+_SHOWN_INCREMENTS = 100
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a run goes: the folder that holds W&B's `wandb` folder, the project, and the server with its key if online."""
+    """Where a run goes: the folder that holds W&B's `wandb` folder, the project, and the server with its key if online.
+
+    Rows are always written offline and uploaded afterwards: an open online run makes the writer wait for the network, gives up on a long
+    cut without saying so, and cannot be taken up again by another process. Only links between artifacts need one.
+    """
 
     root: Path
     project: str
@@ -42,31 +49,61 @@ class Session:
     Raises `TrackingError` from every method when W&B fails. A session that raised is of no more use.
     """
 
-    def __init__(self, target: Target, run_id: str) -> None:
+    def __init__(self, target: Target, run_id: str, continued: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """`continued` is what W&B noted of the last bit of each table in the folders before, so that the tables go on from there."""
         import wandb
 
         self._key = target.key
+        self._continued = continued or {}
         self._tables: dict[str, Table] = {}
         self._read_to = 0
         self.rows = 0
         self.increments = 0
         with self._guarded():
-            self._run = wandb.init(
-                project=target.project, id=run_id, name=run_id, resume="allow", reinit="create_new", settings=_quiet_settings(target)
-            )
+            self._run = wandb.init(project=target.project, id=run_id, name=run_id, resume="allow", reinit="create_new", settings=_quiet_settings(target))
         self.folder = Path(self._run.settings.sync_dir)
         self._log = Path(self._run.settings.sync_file)
 
-    def log(self, tables: Mapping[str, Sequence[Sequence[Any]]], step: int) -> None:
-        """Add rows to tables as one step; `step` must be larger than any before it, or W&B drops it silently."""
+    def log(self, tables: Mapping[str, Sequence[Sequence[Any]]], step: int, artifact: Artifact | None = None) -> None:
+        """Add rows to tables as one step, with the artifact's own tables and files before it; `step` must be larger than any before it.
+
+        W&B drops a smaller step silently.
+        """
         with self._guarded():
             for name, rows in tables.items():
-                table = self._tables.get(name) or self._tables.setdefault(name, _open_table(name))
+                table = self._tables.get(name) or self._tables.setdefault(name, _open_table(name, self._continued.get(name)))
                 for row in rows:
                     table.add_data(*row)
                 self.rows += len(rows)
-            self._run.log({name: self._tables[name] for name in tables}, step=step, commit=True)
+            finals = self._log_artifact(artifact) if artifact is not None else {}
+            self._run.log({**finals, **{name: self._tables[name] for name in tables}}, step=step, commit=True)
         self.increments += 1
+
+    def use(self, artifact: tuple[str, int]) -> bool:
+        """Note at the server that the run uses this artifact (name, version); False where the server does not have it. Online only."""
+        import wandb
+
+        with self._guarded():
+            try:
+                self._run.use_artifact(f"{name_for_wandb(artifact[0])}:version-{artifact[1]}")
+            except (wandb.Error, ValueError) as fault:
+                if "not found" not in str(fault):
+                    raise
+                return False
+        return True
+
+    def _log_artifact(self, artifact: Artifact) -> dict[str, Table]:
+        """Log the artifact's file and give its tables."""
+        import wandb
+
+        logged = wandb.Artifact(name_for_wandb(artifact.name), name_for_wandb(artifact.kind), metadata=describe(artifact))
+        with logged.new_file("rows.jsonl", "wb") as file:
+            file.write(as_lines(artifact))
+        self._run.log_artifact(logged, aliases=["latest", f"version-{artifact.version}"])
+        tables = {}
+        for name, (columns, rows) in final_tables(artifact).items():
+            tables[name] = wandb.Table(columns=list(columns), data=[*rows], dtype=list(columns.values()), optional=True, log_mode="IMMUTABLE")
+        return tables
 
     def wait_written(self, step: int) -> None:
         """Return when `step` stands in the log file: W&B answers `log` long before it writes."""
@@ -101,12 +138,14 @@ class Session:
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         import wandb
+        from wandb.sdk.lib.service.service_connection import WandbApiFailedError
         from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
         from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
         from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
         # OSError covers the ConnectionError of a dead wandb-core and TimeoutError; ValueError a project or address it refuses.
-        kinds = (wandb.Error, OSError, ValueError, HandleAbandonedError, MailboxClosedError, ServerResponseError, WandbServiceConnectionError)
+        service = (HandleAbandonedError, MailboxClosedError, ServerResponseError, WandbApiFailedError, WandbServiceConnectionError)
+        kinds = (wandb.Error, OSError, ValueError, *service)
         try:
             yield
         except kinds as fault:
@@ -130,11 +169,16 @@ def reset_library(*, dead: bool) -> None:
         return  # it reports the very death that it clears away
 
 
-def _open_table(name: str) -> Table:
+def _open_table(name: str, before: Mapping[str, Any] | None) -> Table:
     import wandb
 
     columns = choose_columns(name)
-    return wandb.Table(columns=list(columns), dtype=list(columns.values()), optional=True, log_mode="INCREMENTAL")
+    table = wandb.Table(columns=list(columns), dtype=list(columns.values()), optional=True, log_mode="INCREMENTAL")
+    if before and "artifact_path" in before:
+        # W&B reads this from the server when it takes a run up again, which it cannot offline; its page shows the bits named here.
+        table._previous_increments_paths = [*before.get("previous_increments_paths", ()), before["artifact_path"]][1 - _SHOWN_INCREMENTS :]
+        table._increment_num = int(before.get("increment_num", 0)) + 1
+    return table
 
 
 def _quiet_settings(target: Target) -> Settings:
