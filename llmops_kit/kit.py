@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from llmops_kit.settings import Settings, silence_libraries
 
 if TYPE_CHECKING:
+    from llmops_kit.comparison import Comparisons
     from llmops_kit.documents import Documents
+    from llmops_kit.feedback import Ratings
     from llmops_kit.models import Models
     from llmops_kit.playground import Playground
     from llmops_kit.prompts import PromptLibrary
@@ -60,6 +62,20 @@ class Kit:
         from llmops_kit.documents import Documents
 
         return Documents(self.store, self.models, self.playground, self.settings)
+
+    @cached_property
+    def comparison(self) -> Comparisons:
+        """Several models side by side, blind duels, and the ranking that the votes make."""
+        from llmops_kit.comparison import Comparisons
+
+        return Comparisons(self.store, self.playground, lambda: self.documents)
+
+    @cached_property
+    def feedback(self) -> Ratings:
+        """Ratings, campaigns of ratings, how far raters agree, and the data made from what they said."""
+        from llmops_kit.feedback import Ratings
+
+        return Ratings(self.store)
 
     @cached_property
     def tracking(self) -> Tracking:
