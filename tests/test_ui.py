@@ -21,6 +21,7 @@ from llmops_kit.ui.controls import SETTINGS, SLIDERS, settings_of, shown_setting
 from llmops_kit.ui.history import find_runs
 from llmops_kit.ui.models import time_left
 from llmops_kit.ui.panes import brief_of, facts_of, follow
+from llmops_kit.ui.rating import CRITERIA
 from llmops_kit.ui.rows import read_numbers, read_params
 from llmops_kit.ui.saving import prompt_of
 from llmops_kit.ui.text import error_text, say, sentences
@@ -56,20 +57,23 @@ def test_japanese_is_japanese_and_english_is_not() -> None:
     assert [key for key, text in sentences("en").items() if kana_or_kanji.search(text) and key != "app.japanese"] == []
 
 
-LONG = ("stream", "answer", "chat", "retry", "run_grid", "resume_grid", "download", "watch", "explain")
+LONG = ("stream", "answer", "chat", "retry", "run_grid", "resume_grid", "download", "watch", "explain", "make_example")
 DERIVED = (
     *("documents.page_", "documents.became_", "documents.column_", "documents.warning_", "documents.state_"),
     *("rag_eval.state_", "rag_eval.column_", "ask.mode_", "ask.flag_", "ask.since", "ask.until"),
+    *("feedback.column_", "feedback.kind_", "feedback.vote_", "feedback.wandb_"),
+    *("campaign.column_", "campaign.kind_", "campaign.preset_", "campaign.raters_", "campaign.source_"),
+    *("compare.column_", "compare.measure_", "compare.tags", "duel.vote_", "duel.told_"),
 )
 
 
 def test_every_key_is_used_and_every_used_key_exists() -> None:
     source = "\n".join(path.read_text() for path in UI.rglob("*.py"))
-    families = "app|playground|facts|batch|history|versions|models|time|tab|error|documents|ask|evidence|rag_eval"
+    families = "app|playground|facts|batch|history|versions|models|time|tab|error|documents|ask|evidence|rag_eval|compare|duel|feedback|campaign|rate"
     used = set(re.findall(rf"""["']((?:{families})\.[a-z_]+)["']""", source))
     assert used <= sentences("en").keys()
     derived = ("facts.", "batch.", "history.", "models.", *DERIVED)  # also used as f"{family}{name}"
-    used |= {f"playground.{name}" for name in SLIDERS}
+    used |= {f"playground.{name}" for name in SLIDERS} | {f"rate.{name}" for name in CRITERIA}
     assert [key for key in sentences("en") if key not in used and not key.startswith(derived)] == []
 
 

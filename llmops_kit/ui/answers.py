@@ -73,8 +73,8 @@ class NewestAnswers:
             cell = self._cells[run.id]
             facts = {name: getattr(run, name, None) for name in (*_FIRST[1:], *_LAST)}
             varied = {**self._plan.rows[cell.row], **self._plan.params[cell.params]}
-            records.append({**varied, **facts, "row": cell.row})
-        return pd.DataFrame(records, columns=[*_FIRST, *_LAST] if not records else None)
+            records.append({**varied, **facts, "row": cell.row, "run_id": run.id})
+        return pd.DataFrame(records, columns=[*_FIRST, *_LAST, "run_id"] if not records else None)
 
 
 def cell_app(grid_id: str) -> str:
@@ -90,14 +90,17 @@ def find_answers(kit: Kit, grid_id: str) -> Any:
 
 
 def readable(table: Any, language: Language) -> Any:
-    """The table as a person reads it: where the row came from, what was said, how it went. Ids stay in the downloads."""
+    """The table as a person reads it: where the row came from, what was said, how it went.
+
+    The last column, which is not shown, is the id of the answer; the other ids stay in the downloads.
+    """
     import pandas as pd
 
     table = table.head(MOST)
     middle = [name for name in table.columns if name not in {*_FIRST, *_LAST, *_HIDDEN} and table[name].astype(str).nunique() > 1]
     optional = {"schema_ok": table["schema_ok"].isna().all(), "error": table["error"].isna().all()}
     optional["finish_reason"] = bool(set(table["finish_reason"].dropna()) <= {"stop"})
-    shown = table[[*_FIRST, *(name for name in _LAST if not optional.get(name)), *middle]].copy()
+    shown = table[[*_FIRST, *(name for name in _LAST if not optional.get(name)), *middle, "run_id"]].copy()
     shown["row"] = shown["row"] + 1
     for name in middle:
         shown[name] = [f"{value[: _INPUT_CHARS - 1]}…" if isinstance(value, str) and len(value) > _INPUT_CHARS else value for value in shown[name]]
@@ -109,7 +112,7 @@ def readable(table: Any, language: Language) -> Any:
 def widths(shown: Any, language: Language) -> list[str | int]:
     """Widths of the columns of a `readable` table, so that the answer does not push the verdict out of sight."""
     known = {say(f"batch.{name}", language): width for name, width in _WIDTHS.items()}
-    return [f"{known.get(name, 160)}px" for name in shown.columns]
+    return [*(f"{known.get(name, 160)}px" for name in shown.columns[:-1]), "0px"]
 
 
 def offer_files(kit: Kit, grid_id: str, table: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from llmops_kit.ui.code import answers_code, grid_code, resume_code, rows_code
 from llmops_kit.ui.events import BATCH, QUICK
 from llmops_kit.ui.files import progress_bar
 from llmops_kit.ui.models import time_left
+from llmops_kit.ui.rating import build_box, build_row, wire_row
 from llmops_kit.ui.text import Language, label, language_of, say, shown_errors
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def build(kit: Kit, tab: gr.Tab, keys: gr.State) -> BatchTab:
         with gr.Column(scale=1, min_width=300, elem_classes="inputs"):
             asked = _lay_out_asked()
         with gr.Column(scale=3, min_width=320):
-            answers = _lay_out_answers()
+            answers = _lay_out_answers(kit)
     table = gr.State(None)
     _wire_reading(kit, tab, asked, answers=answers, table=table)
     _wire_running(kit, asked, answers, table=table, keys=keys)
@@ -97,12 +98,17 @@ def _lay_out_asked() -> _Asked:
     return _Asked(prompts, file, sample, mapping, models, settings, repeats, encoding, {"start": start, "cancel": cancel, "resume": resume})
 
 
-def _lay_out_answers() -> _Answers:
+def _lay_out_answers(kit: Kit) -> _Answers:
     about = gr.Markdown(elem_classes="quiet", elem_id="batch-about")
     preview = gr.Dataframe(visible=False, interactive=False, label=label("batch.preview"), max_height=220, wrap=True, elem_id="batch-preview")
     shown: dict[str, Any] = {"grid": gr.State(""), "bar": gr.HTML(elem_id="batch-progress")}
     look: dict[str, Any] = {"label": label("batch.results"), "max_height": 460, "wrap": True, "show_search": "filter", "elem_id": "batch-table"}
-    shown["table"] = gr.Dataframe(visible=False, interactive=False, **look)
+    shown["table"] = gr.Dataframe(visible=False, interactive=False, elem_classes="last-hidden", **look)
+    with gr.Row(elem_classes="quiet-row", visible=False, elem_id="batch-rate") as row:
+        rating = build_row("batch")
+    rated = gr.State("")
+    shown["table"].select(_on_choose, outputs=[rated, row], api_name="choose_answer", **QUICK)
+    wire_row(kit, rating, build_box(kit, "batch"), follows=rated, find=lambda run_id: run_id or None, name="batch")
     with gr.Row(elem_classes="buttons"):
         for kind in _KINDS:
             shown[kind] = gr.DownloadButton(label(f"batch.{kind}"), size="sm", interactive=False, elem_id=f"batch-{kind.replace('_', '-')}")
@@ -113,6 +119,12 @@ def _lay_out_answers() -> _Answers:
     with gr.Accordion(label("playground.code"), open=False, elem_id="batch-code-drawer"):
         shown["code"] = gr.Code(language="python", interactive=False, show_label=False, elem_id="batch-code", wrap_lines=True, show_line_numbers=False)
     return _Answers(about, preview, shown, again)
+
+
+def _on_choose(event: gr.SelectData) -> list[Any]:
+    """The answer of the row a person clicked, which can then be rated; `_rated` asks whose it is."""
+    run_id = str(event.row_value[-1]) if event.row_value else ""
+    return [run_id, gr.Row(visible=bool(run_id))]
 
 
 def _wire_reading(kit: Kit, tab: gr.Tab, asked: _Asked, *, answers: _Answers, table: gr.State) -> None:

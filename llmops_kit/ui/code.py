@@ -56,6 +56,11 @@ def history_code(workspace: Path, run_id: str | None) -> str:
     return opening(workspace) + line + "\n"
 
 
+def rate_code(workspace: Path, run_id: str) -> str:
+    """Code that rates an answer and reads what was said of it."""
+    return opening(workspace) + f"kit.feedback.rate({run_id!r}, score=4, comment='…')\nkit.feedback.table({run_id!r})\n"
+
+
 def version_code(workspace: Path, name: str, old: str, new: str) -> str:
     """Code that reads a version and compares two."""
     return opening(workspace) + f"kit.prompts.get({name!r}, version={int(new)})\nkit.prompts.diff({name!r}, {int(old)}, {int(new)})\n"

@@ -52,16 +52,17 @@ class PromptForm:
         return [self.version, self.about, *(part for slot in self.slots for part in (slot.text, slot.select, slot.number))]
 
 
-def build_form() -> PromptForm:
-    """Lay out the chooser and the fields; call inside a column."""
-    prompt = gr.Dropdown([], label=label("playground.prompt"), elem_id="prompt", interactive=True)
-    version = gr.Dropdown(["latest"], value="latest", label=label("playground.prompt_version"), elem_id="prompt-version", interactive=True, render=False)
+def build_form(name: str = "") -> PromptForm:
+    """Lay out the chooser and the fields; call inside a column. `name` goes before their ids in the page, for a second form on it."""
+    prompt = gr.Dropdown([], label=label("playground.prompt"), elem_id=f"{name}prompt", interactive=True)
+    marks: dict[str, Any] = {"label": label("playground.prompt_version"), "elem_id": f"{name}prompt-version", "interactive": True, "render": False}
+    version = gr.Dropdown(["latest"], value="latest", **marks)
     about = gr.Markdown(visible=False, elem_classes="quiet")
     slots = tuple(
         Slot(
-            gr.Textbox(visible=False, lines=3, max_lines=12, elem_id=f"variable-{index}"),
-            gr.Dropdown([], visible=False, elem_id=f"choice-{index}"),
-            gr.Number(visible=False, elem_id=f"number-{index}"),
+            gr.Textbox(visible=False, lines=3, max_lines=12, elem_id=f"{name}variable-{index}"),
+            gr.Dropdown([], visible=False, elem_id=f"{name}choice-{index}"),
+            gr.Number(visible=False, elem_id=f"{name}number-{index}"),
         )
         for index in range(SLOTS)
     )

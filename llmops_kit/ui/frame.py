@@ -12,7 +12,7 @@ import gradio as gr
 from llmops_kit.access import user_of
 from llmops_kit.errors import KitError
 from llmops_kit.playground import name_owner
-from llmops_kit.ui import batch, documents, form, history, models, playground, versions
+from llmops_kit.ui import batch, comparison, documents, feedback, form, history, models, playground, versions
 from llmops_kit.ui.events import QUICK
 from llmops_kit.ui.text import Language, label, language_of, say
 
@@ -29,7 +29,8 @@ _log = logging.getLogger(__name__)
 
 HEAD = '<meta name="robots" content="noindex">'
 
-CSS = """
+CSS = (
+    """
 .gradio-container {max-width: 1560px !important; width: 100%; box-sizing: border-box; margin: 0 auto !important; padding: 0 !important}
 .main.app {max-width: none !important; width: 100%; box-sizing: border-box; padding: 8px 12px !important}
 .top {align-items: center; gap: 8px; flex-wrap: nowrap}
@@ -40,7 +41,7 @@ CSS = """
 .facts {min-height: 1.6em; padding: 0 4px; word-break: keep-all; overflow-wrap: anywhere}
 .buttons, .quiet-row {gap: 6px; align-items: end} .quiet-row button, .buttons button {min-width: 0 !important}
 .actions {gap: 6px; align-items: end; flex-wrap: wrap} .actions > button {flex: 0 0 auto; width: auto !important; white-space: nowrap}
-.quiet-row button {font-weight: 400; white-space: nowrap; padding: 4px 6px}
+.quiet-row {flex-wrap: wrap} .quiet-row button {font-weight: 400; white-space: nowrap; padding: 4px 8px; flex: 0 0 auto; width: auto !important}
 .padded {padding: 12px}
 .pane .placeholder {padding: 0 16px; text-align: center; color: var(--body-text-color-subdued)}
 .file textarea {font-family: ui-monospace, "Noto Sans Mono CJK JP", monospace}
@@ -71,6 +72,9 @@ footer {display: none !important}
   .chooser {flex-wrap: wrap}
 }
 """
+    + comparison.CSS
+    + feedback.CSS
+)
 
 
 def theme() -> gr.themes.Base:
@@ -102,6 +106,10 @@ def build(kit: Kit) -> gr.Blocks:
                 tried, try_tab, batched = _lay_out_playground(kit, keys)
             with gr.Tab(label("tab.documents"), id="documents") as documents_tab:
                 documents.build(kit, documents_tab, keys)
+            with gr.Tab(label("tab.comparison"), id="comparison") as comparison_tab:
+                comparison.build(kit, comparison_tab, keys)
+            with gr.Tab(label("tab.feedback"), id="feedback") as feedback_tab:
+                feedback.build(kit, feedback_tab)
         with gr.Accordion(label("app.help"), open=False):
             gr.Markdown(label("app.help_text"))
         pickers = [*(pane.model for pane in tried.panes), batched.models]
@@ -109,6 +117,7 @@ def build(kit: Kit) -> gr.Blocks:
             panel = models.build(kit, keys, pickers)
         _wire_models(kit, blocks, pickers, panel, button=open_models, keys=keys)
         _wire_page(kit, blocks, tried, try_tab, batched.models)
+        blocks.load(None, js=feedback.OPEN_LINKED, api_name="open_linked", **QUICK)
         for button, language in ((japanese, "ja"), (english, "en")):
             button.click(None, js=_SWITCH.format(language), api_name=f"speak_{language}")
     return blocks

@@ -15,6 +15,7 @@ from llmops_kit.ui.controls import shown_settings
 from llmops_kit.ui.events import QUICK
 from llmops_kit.ui.panes import brief_of, facts_of, remember, turns_of
 from llmops_kit.ui.playground import TryTab
+from llmops_kit.ui.rating import build_box, build_row, wire_row
 from llmops_kit.ui.text import Language, error_text, label, language_of, say, shown_errors
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def build(kit: Kit, tab: gr.Tab, tabs: gr.Tabs, playground: TryTab) -> None:
         pane = gr.Radio([1, 2, 3, 4], value=1, label=label("history.pane"), elem_id="history-pane", scale=2, min_width=220)
         show = gr.Button(label("history.open"), variant="primary", elem_id="history-open", scale=1, min_width=120)
         refresh = gr.Button(label("history.refresh"), elem_id="history-refresh", scale=1, min_width=100)
+    with gr.Row(elem_classes="quiet-row"):
+        rating = build_row("history")
+    wire_row(kit, rating, build_box(kit, "history"), follows=chosen, find=lambda run_id: run_id or None, name="history")
     with gr.Accordion(label("playground.code"), open=False):
         code = gr.Code(history_code(kit.settings.workspace, None), language="python", interactive=False, show_label=False, show_line_numbers=False)
     ids = gr.State([])

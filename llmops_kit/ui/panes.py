@@ -15,6 +15,7 @@ from llmops_kit.playground import name_owner
 from llmops_kit.types import Run
 from llmops_kit.ui.controls import SLIDERS, settings_of
 from llmops_kit.ui.form import chosen
+from llmops_kit.ui.rating import RatingRow, build_row
 from llmops_kit.ui.text import Language, error_text, label, say
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Pane:
     stop: gr.Button
     retry: gr.Button
     save: gr.Button
+    rating: RatingRow
 
     def inputs(self) -> dict[str, Any]:
         """Every input of the pane by the name its handler takes it under."""
@@ -78,10 +80,11 @@ def build_pane(index: int) -> Pane:
         )
         facts = gr.Markdown(elem_id=f"facts-{index}", elem_classes="facts")
         with gr.Row(elem_classes="quiet-row"):
+            rating = build_row(f"pane-{index}")
             stop = gr.Button(label("playground.stop_pane"), size="sm", elem_id=f"stop-{index}")
             retry = gr.Button(label("playground.retry"), size="sm", elem_id=f"retry-{index}")
             save = gr.Button(label("playground.save_pane"), size="sm", elem_id=f"save-{index}")
-    return Pane(index, column, model, settings, chat, facts, gr.State({}), gr.State({}), stop, retry, save)
+    return Pane(index, column, model, settings, chat, facts, gr.State({}), gr.State({}), stop, retry, save, rating)
 
 
 def _slider(name: str) -> gr.Slider:

@@ -18,6 +18,7 @@ from llmops_kit.ui.code import run_code
 from llmops_kit.ui.controls import SETTINGS, settings_of, shown_settings, trim
 from llmops_kit.ui.events import GENERATION, QUICK
 from llmops_kit.ui.panes import PANES, Pane, build_pane, facts_of, remember, stream_pane, turns_of
+from llmops_kit.ui.rating import build_box, wire_row
 from llmops_kit.ui.saving import wire_saving
 from llmops_kit.ui.text import Language, label, language_of, say, shown_errors
 
@@ -68,8 +69,11 @@ def build(kit: Kit, keys: gr.State) -> TryTab:
                 send = gr.Button(label("playground.send"), scale=1, min_width=130, elem_id="send")
                 new = gr.Button(label("playground.new_chat"), scale=1, min_width=110, elem_id="new-chat")
             wire_saving(kit, panes, prompt_form)
+            box = build_box(kit, "playground")
             with gr.Accordion(label("playground.code"), open=False, elem_id="code-drawer") as drawer:
                 code = gr.Code(language="python", interactive=False, show_label=False, elem_id="code", wrap_lines=True, show_line_numbers=False)
+    for pane in panes:
+        wire_row(kit, pane.rating, box, follows=pane.last, find=lambda last: last.get("run_id"), name=f"pane_{pane.index}")
     asked, tab = gr.State({}), TryTab(prompt_form, panes, count, system, code)
     _wire_form(kit, tab, drawer)
     fields = {**prompt_form.fields(), "system": system, "count": count}

@@ -16,6 +16,7 @@ from llmops_kit.ui.documents import asking, sources, viewing
 from llmops_kit.ui.documents.chooser import Chooser, chosen_of, participants_of
 from llmops_kit.ui.documents.code import ask_code
 from llmops_kit.ui.events import GENERATION, QUICK
+from llmops_kit.ui.rating import build_box, build_row, wire_row
 from llmops_kit.ui.text import label, language_of, say, shown_errors
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def build(kit: Kit, tab: gr.Tab, chooser: Chooser, keys: gr.State) -> gr.HTML:
             form = _lay_out_form()
         with gr.Column(scale=5, min_width=320), gr.Row(elem_classes="look"):
             with gr.Column(scale=3, min_width=320):
-                talk = _lay_out_talk()
+                talk = _lay_out_talk(kit)
             viewer = viewing.build(kit)
     _wire_form(kit, tab, form, talk=talk, chooser=chooser)
     _wire_asking(kit, form, talk, chooser=chooser, keys=keys)
@@ -113,7 +114,7 @@ def _lay_out_form() -> _Form:
     return _Form(question, send, stop, examples, fields)
 
 
-def _lay_out_talk() -> _Talk:
+def _lay_out_talk(kit: Kit) -> _Talk:
     look: dict[str, Any] = {"css_template": sources.CSS, "js_on_load": sources.LISTEN, "apply_default_css": False}
     past = gr.HTML(elem_id="ask-past", **look)
     with gr.Row(elem_classes="panes"):
@@ -121,12 +122,19 @@ def _lay_out_talk() -> _Talk:
             now = gr.HTML(elem_id="ask-now", min_height=60, **look)
         with gr.Column(min_width=280, visible=False) as beside:
             bare = gr.HTML(elem_id="ask-bare", css_template=sources.CSS, apply_default_css=False)
+            with gr.Row(elem_classes="quiet-row"):
+                beside_rating = build_row("ask-bare")
     cards = gr.HTML(elem_id="ask-cards", **look)
     with gr.Row(elem_classes="quiet-row"):
+        rating = build_row("ask")
         buttons = {name: gr.Button(label(f"playground.{key}"), size="sm", elem_id=f"ask-{name}") for name, key in (("retry", "retry"), ("new", "new_chat"))}
+    box = build_box(kit, "ask")
     with gr.Accordion(label("playground.code"), open=False, elem_id="ask-code-drawer"):
         code = gr.Code(language="python", interactive=False, show_label=False, elem_id="ask-code", wrap_lines=True, show_line_numbers=False)
-    return _Talk(past, now, beside, bare, cards, code, buttons, gr.State({}), gr.State([]))
+    asked, turns = gr.State({}), gr.State([])
+    wire_row(kit, rating, box, follows=turns, find=lambda turns: turns[-1]["run"] if turns else None, name="ask")
+    wire_row(kit, beside_rating, box, follows=asked, find=lambda asked: asked["ids"][1] if asked.get("both") else None, name="ask_bare")
+    return _Talk(past, now, beside, bare, cards, code, buttons, asked, turns)
 
 
 def _wire_form(kit: Kit, tab: gr.Tab, form: _Form, *, talk: _Talk, chooser: Chooser) -> None:
