@@ -5,7 +5,19 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 
-from tests.benchmarks import documents_index, documents_quality, engine_load, engine_soak, overhead, reader, retrieval, starter_lm, starter_speed, startup
+from tests.benchmarks import (
+    documents_index,
+    documents_quality,
+    engine_load,
+    engine_soak,
+    overhead,
+    rating,
+    reader,
+    retrieval,
+    starter_lm,
+    starter_speed,
+    startup,
+)
 
 BENCHMARKS = {
     "startup": startup,
@@ -15,6 +27,7 @@ BENCHMARKS = {
     "starter_speed": starter_speed,
     "retrieval": retrieval,
     "documents": documents_quality,
+    "rating": rating,
 }
 ON_REQUEST = {"documents_index": documents_index, "engine": engine_load, "soak": engine_soak}
 """Take long and have options of their own: run only where they are named."""
