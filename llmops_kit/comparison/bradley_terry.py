@@ -66,6 +66,20 @@ class Fit:
         """P(left), P(right) and P(tie) of each row."""
         return _probabilities(self.design.features @ self.parameters, np.float64(self.tie))
 
+    def log_likelihood(self) -> float:
+        """Of the votes, each row counting its weight."""
+        left, right, tied = self.odds()
+        chosen = np.where(self.design.sign == 0, tied, np.where(self.design.sign > 0, left, right))
+        there = self.weights > 0
+        return float(self.weights[there] @ np.log(np.maximum(chosen[there], 1e-300)))
+
+    def level(self, one: int, other: int) -> Fit:
+        """The fit to the same votes when these two variants are held to be equally strong."""
+        features = self.design.features.copy()
+        features[:, one] += features[:, other]
+        features[:, other] = 0.0
+        return fit(Design(features, self.design.sign, self.design.variants), self.weights)
+
     def influences(self, contrast: Floats) -> tuple[Floats, Floats]:
         """What one vote of each row moves `contrast` by (first order), and the variance the model expects of that.
 
@@ -154,7 +168,7 @@ def _steadied(design: Design, weights: Floats) -> tuple[Design, Floats]:
     linked = components(met, design.variants)
     if len(np.unique(linked)) == len(np.unique(components(won, design.variants, directed=True))):
         return design, weights
-    unique = np.unique(np.sort(met, 1), axis=0)
+    unique = np.unique(np.sort(met[met[:, 0] != met[:, 1]], 1), axis=0)
     rows = np.zeros((2 * len(unique), design.features.shape[1]))
     index = np.arange(len(unique))
     for side in (0, len(unique)):

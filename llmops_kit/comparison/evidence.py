@@ -24,10 +24,10 @@ shows the false-winner rate below 5 % from eight questions or raters on. With fe
 cannot be had: it is then about these questions or these people only, and says so.
 
 **Several variants.** Two of them are compared by the difference of their Bradley–Terry strengths, which also uses votes over third
-ones. From the estimate and its variance come the votes it is worth: with p = 1 / (1 + e^-difference), n = 1 / (variance · p (1 - p))
-and w = p n; for two variants these are exactly the decided votes. The best variant is established when e ≥ 20 against *each* of the others. No
-correction for several comparisons is needed: all must hold at once (intersection–union, Berger 1982, Technometrics 24:295–300). Single
-pairs are named as established only at 20 × the number of pairs (Bonferroni).
+ones. What it is worth is the n decided votes, w = p n of them won with p = 1 / (1 + e^-difference), that raise the likelihood over that of
+equally strong variants as much as the votes do; for two variants these are exactly the decided votes. The best variant is established
+when e ≥ 20 against *each* of the others. No correction for several comparisons is needed: all must hold at once (intersection–union,
+Berger 1982, Technometrics 24:295–300). Single pairs are named as established only at 20 × the number of pairs (Bonferroni).
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ MIXTURE = 5.0                   # of the Beta distribution; see the module
 FEW = 8                         # with fewer questions or raters than this a verdict is about these only
 _START = {"item": 0.1, "rater": 0.05}       # agreement beyond chance assumed before there are pairs of votes
 _START_PAIRS = 30.0             # how many pairs of votes that start is worth
+_NEAR = 0.02                    # of one half, where the worth of a lead is taken from its variance
 _FEW_CLUSTERS = 3.0             # extra caution for k questions or raters: 1 + 3/k
 
 
@@ -133,10 +134,25 @@ def measure_lead(fit: Fit, ballots: Ballots, rows: Rows, better: int, than: int)
     total = float(variance.sum())
     groups = {name: of for name, of in (("item", ballots.item), ("rater", ballots.rater)) if len(np.unique(of)) >= FEW}
     spreads = {name: _spread(moved_each, variance, of, _START[name]) for name, of in groups.items()}
-    plain = 1 / (total * share * (1 - share)) if total > 0 else 0.0
+    plain = _worth(fit, better, than, share, float(expected @ fit.weights)) * (float(expected @ fit.weights) / total if total > 0 else 0.0)
     telling = float(np.sqrt(variance).sum() ** 2 / total) if total > 0 else 0.0
     effect = design_effect(spreads, telling)
     return Lead(better, than, share, plain / effect, plain, telling, spreads)
+
+
+def _worth(fit: Fit, better: int, than: int, share: float, variance: float) -> float:
+    """The decided votes that the lead is as certain as: by the likelihood, and never more than by the variance of the difference.
+
+    Where somebody won everything the variance overrates third variants and the likelihood the tenth of a vote that is added; near one
+    half the likelihood says nothing.
+    """
+    if variance <= 0:
+        return 0.0
+    by_variance = 1 / (variance * share * (1 - share))
+    if abs(share - 0.5) < _NEAR:
+        return by_variance
+    each = math.log(2) + share * math.log(share) + (1 - share) * math.log1p(-share)
+    return min(by_variance, max(0.0, fit.log_likelihood() - fit.level(better, than).log_likelihood()) / each)
 
 
 def _spread(moved: Floats, variance: Floats, groups: Integers, start: float) -> Spread:

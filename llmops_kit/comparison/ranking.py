@@ -117,28 +117,23 @@ def rank(
     """
     if vote_cap is not None and vote_cap < 1:
         raise InvalidValue(name="vote_cap", value=vote_cap, allowed="1–")
-    if style_control and outputs is None:
-        raise InvalidValue(name="outputs", value="–", allowed="run id → text")
     counted, everyone = counted_votes(votes), read_ballots(votes, variants)
     outliers = find_outliers(everyone)
     kept = ~np.isin(everyone.rater, [everyone.raters.index(name) for name in outliers]) if exclude_outliers else np.ones(len(everyone), bool)
     ballots = everyone.only(kept).capped(vote_cap)
     notes = [*_notes_on_raters(everyone, ballots, outliers, exclude_outliers=exclude_outliers, cap=vote_cap), *_notes_on_size(ballots)]
-    style, names = None, ["left"] if order_effect else []
-    if style_control and outputs is not None:
-        style, measured, missing = compare_styles([vote for vote, keep in zip(counted, kept, strict=True) if keep], outputs)
-        names += measured
-        notes += [_missing_texts(missing)] if missing else []
-    rows = to_rows(ballots, order_effect=order_effect, style=style)
+    ours = [vote for vote, keep in zip(counted, kept, strict=True) if keep]
+    rows, names, missing = _to_rows(ballots, ours, outputs, style_control=style_control, order_effect=order_effect)
     found = fit(rows.design, rows.sum(ballots.weight))
     groups = components(np.stack([ballots.left, ballots.right], 1), len(ballots.names))
     low, high = resample_intervals(found, ballots, rows, seed) if len(ballots) else (found.parameters, found.parameters)
     verdict = _judge(found, ballots, rows, groups, seed)
+    matrix, counts = _matrix(ballots)
     ahead = verdict.forecast
     return Ranking(
         table=_tabulate(ballots, found, low, high, groups),
-        matrix=_matrix(ballots)[0],
-        counts=_matrix(ballots)[1],
+        matrix=matrix,
+        counts=counts,
         verdict=verdict.text,
         established=verdict.established,
         best=verdict.better,
@@ -150,7 +145,7 @@ def rank(
         position_bias=_position_bias(ballots),
         outliers=outliers,
         style=_covariates(names, found, low, high) if names else None,
-        notes=tuple(notes),
+        notes=(*notes, *missing),
     )
 
 
@@ -158,6 +153,19 @@ def rank_by_tag(votes: Sequence[Vote], **options: Any) -> dict[str, Ranking]:
     """A ranking for each tag of the votes' items, in order of name, with the options of `rank`."""
     tags = sorted({tag for vote in votes for tag in vote.tags})
     return {tag: rank([vote for vote in votes if tag in vote.tags], **options) for tag in tags}
+
+
+def _to_rows(
+    ballots: Ballots, votes: Sequence[Vote], outputs: Mapping[str, str] | None, *, style_control: bool, order_effect: bool
+) -> tuple[Rows, list[str], list[Text]]:
+    """The design, the names of its covariates, and a note where texts are missing. Raises: InvalidValue, for style control without texts."""
+    names = ["left"] if order_effect else []
+    if not style_control:
+        return to_rows(ballots, order_effect=order_effect), names, []
+    if outputs is None:
+        raise InvalidValue(name="outputs", value="–", allowed="run id → text")
+    style, measured, missing = compare_styles(votes, outputs)
+    return to_rows(ballots, order_effect=order_effect, style=style), [*names, *measured], [_missing_texts(missing)] if missing else []
 
 
 def _judge(found: Fit, ballots: Ballots, rows: Rows, groups: Integers, seed: int) -> Verdict:

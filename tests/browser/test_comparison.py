@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, Request, expect
+from playwright.sync_api import Browser, Error, Page, Request, Route, expect
 
 from llmops_kit import open_kit
 from llmops_kit.comparison import Variant
@@ -20,8 +20,6 @@ pytestmark = pytest.mark.browser
 SECRETS = ("kitsune-7", "tanuki-9")
 """What the variants are called: words that are nowhere else on the page."""
 ANSWERS = re.compile("全体で")
-FOUR = re.compile("4件×2")
-"""How the comparison of the fixture is called: other tests make their own."""
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +34,27 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    """An app of its own for tests that make comparisons, which would be among the pairs of the others."""
+    with start_app(tmp_path_factory.mktemp("studio") / "workspace") as running:
+        yield running
+
+
 @pytest.fixture
 def page(browser: Browser, app: RunningApp) -> Iterator[Page]:
-    """The Compare tab of a new person."""
+    """The Compare tab of a new person, with a pair to vote on."""
     opened = open_compare(browser, app)
+    yield opened
+    opened.context.close()
+
+
+@pytest.fixture
+def desk(browser: Browser, studio: RunningApp) -> Iterator[Page]:
+    """The Compare tab of a new person who makes comparisons."""
+    opened = open_page(browser, studio)
+    opened.get_by_role("tab", name="比較", exact=True).click()
+    expect(opened.locator("#duel-told .told")).to_be_visible()
     yield opened
     opened.context.close()
 
@@ -48,21 +63,7 @@ def open_compare(browser: Browser, app: RunningApp, **size: Any) -> Page:
     page = open_page(browser, app, **size)
     page.get_by_role("tab", name="比較", exact=True).click()
     expect(page.locator("#duel-a")).to_be_visible()
-    choose(page, "#duel-comparison", FOUR)
-    expect(page.locator("#duel-question")).to_contain_text("何時に始まりますか")
     return page
-
-
-def choose(page: Page, chooser: str, option: re.Pattern[str]) -> None:
-    page.locator(f"{chooser} input").click()
-    page.get_by_role("option", name=option).click()
-
-
-def own_votes(app: RunningApp, page: Page) -> list[Vote]:
-    """The votes of this page's person that count, as another process reads them from the workspace."""
-    (cookie,) = [each for each in page.context.cookies() if each.get("httpOnly")]
-    with open_kit(app.workspace) as kit:
-        return kit.comparison.votes(rater=str(cookie["value"]).rpartition(".")[0])
 
 
 def press(page: Page, key: str, told: str) -> None:
@@ -72,14 +73,19 @@ def press(page: Page, key: str, told: str) -> None:
 
 
 def test_the_names_are_nowhere_until_the_vote(browser: Browser, app: RunningApp) -> None:
-    page = open_page(browser, app)
-    finished: list[Request] = []
+    page, finished, streams = open_page(browser, app), [], []
+
+    def keep(route: Route) -> None:
+        answer = route.fetch()
+        streams.append(answer.text())
+        route.fulfill(response=answer)
+
+    page.route("**/queue/data*", keep)
     page.on("requestfinished", lambda request: finished.append(request))
     page.get_by_role("tab", name="比較", exact=True).click()
     expect(page.locator("#duel-a")).to_be_visible()
     expect(page.locator("#duel-question")).to_contain_text("何時に始まりますか")
-    page.wait_for_timeout(1500)
-    received = "\n".join(body_of(request) for request in finished)
+    received = "\n".join([*streams, *(body_of(request) for request in finished)])
     assert "duel-question" in page.content() and "何時に始まりますか" in received  # so the answers were among what was received
     seen = page.content() + received
     with open_kit(app.workspace) as kit:
@@ -146,71 +152,70 @@ def test_undo_goes_away_after_ten_seconds(page: Page) -> None:
     expect(page.locator("#duel-next")).to_be_visible()
 
 
-def test_answers_side_by_side_grow_at_once_and_show_what_differs(page: Page) -> None:
-    page.get_by_role("tab", name="並べて比較").click()
-    expect(page.locator("#side-model-1 input")).to_have_value("starter-reader")
-    page.locator("#side-model-1 input").click()
-    page.get_by_role("option", name="starter-lm", exact=True).click()
-    page.locator("#side-more-1 > button").click()
-    page.locator("#side-temperature-1 input").fill("1")
-    page.evaluate("""() => {
+def test_answers_side_by_side_grow_at_once_and_show_what_differs(desk: Page) -> None:
+    desk.get_by_role("tab", name="並べて比較").click()
+    expect(desk.locator("#side-model-1 input")).to_have_value("starter-reader")
+    desk.locator("#side-model-1 input").click()
+    desk.get_by_role("option", name="starter-lm", exact=True).click()
+    desk.locator("#side-more-1 > button").click()
+    desk.locator("#side-temperature-1 input").fill("1")
+    desk.evaluate("""() => {
         window.grew = new Set();
         for (const place of [0, 1]) new MutationObserver(() => {
             const said = document.querySelector(`#side-answer-${place} .said`);
             if (said && said.textContent && !document.querySelector('#side-about').textContent.includes('全体で')) window.grew.add(place);
         }).observe(document.querySelector(`#side-answer-${place}`), {childList: true, subtree: true, characterData: true});
     }""")
-    page.click("#side-run")
-    expect(page.locator("#side-about")).to_contain_text(ANSWERS, timeout=90_000)
-    assert page.evaluate("[...window.grew].sort()") == [0, 1]
-    expect(page.locator("#side-answer-0 .tag")).to_have_text("ベースライン")
-    expect(page.locator("#side-answer-1 .facts")).to_contain_text("トークン")
-    page.locator("#side-baseline").get_by_text("starter-lm temperature=1").click()
-    expect(page.locator("#side-answer-1 .tag")).to_have_text("ベースライン")
-    page.locator("#side-code-drawer > button").click()
-    expect(page.locator("#side-code")).to_contain_text("Variant('starter-lm', params={'temperature': 1.0})")
-    page.click("#side-duel")
-    expect(page.locator("#duel-a")).to_be_visible()
-    expect(page.locator("#duel-pair")).not_to_contain_text("temperature")
+    desk.click("#side-run")
+    expect(desk.locator("#side-about")).to_contain_text(ANSWERS, timeout=90_000)
+    assert desk.evaluate("[...window.grew].sort()") == [0, 1]
+    expect(desk.locator("#side-answer-0 .tag")).to_have_text("ベースライン")
+    expect(desk.locator("#side-answer-1 .facts")).to_contain_text("トークン")
+    desk.locator("#side-baseline").get_by_text("starter-lm temperature=1").click()
+    expect(desk.locator("#side-answer-1 .tag")).to_have_text("ベースライン")
+    desk.locator("#side-code-drawer > button").click()
+    expect(desk.locator("#side-code")).to_contain_text("Variant('starter-lm', params={'temperature': 1.0})")
+    desk.click("#side-duel")
+    expect(desk.locator("#duel-a")).to_be_visible()
+    expect(desk.locator("#duel-pair")).not_to_contain_text("temperature")
 
 
-def test_a_side_by_side_stops(page: Page) -> None:
-    page.get_by_role("tab", name="並べて比較").click()
-    expect(page.locator("#side-model-0 input")).to_have_value("starter-lm")
-    page.click("#side-run")
-    expect(page.locator("#side-answer-0")).to_contain_text("starter-lm")
-    page.click("#side-stop")
-    expect(page.locator("#side-about")).to_contain_text(re.compile("停止しました|全体で"), timeout=60_000)
+def test_a_side_by_side_stops(desk: Page) -> None:
+    desk.get_by_role("tab", name="並べて比較").click()
+    expect(desk.locator("#side-model-0 input")).to_have_value("starter-lm")
+    desk.click("#side-run")
+    expect(desk.locator("#side-answer-0")).to_contain_text("starter-lm")
+    desk.click("#side-stop")
+    expect(desk.locator("#side-about")).to_contain_text(re.compile("停止しました|全体で"), timeout=60_000)
 
 
-def test_a_test_set_of_three_rows_is_compared_voted_on_and_taken_home(page: Page, tmp_path: Path) -> None:
-    page.get_by_role("tab", name="テストセット").click()
+def test_a_test_set_of_three_rows_is_compared_voted_on_and_taken_home(desk: Page, tmp_path: Path) -> None:
+    desk.get_by_role("tab", name="テストセット").click()
     (tmp_path / "rows.csv").write_text(
         "質問,資料,expected\n何時に始まる？,会議は9時です,9時\n誰が来る？,田中さんが来ます,田中さん\nどこ？,場所は大阪です,大阪\n", encoding="cp932"
     )
-    with page.expect_file_chooser() as chooser:
-        page.click("#test-upload")
+    with desk.expect_file_chooser() as chooser:
+        desk.click("#test-upload")
     chooser.value.set_files(str(tmp_path / "rows.csv"))
-    expect(page.locator("#test-about")).to_contain_text("3行、3列")
-    page.click("#test-run")
-    expect(page.locator("#test-progress")).to_contain_text("6件中6件の回答・失敗0件", timeout=120_000)
-    expect(page.locator("#test-deltas")).to_contain_text("n = 3")
-    expect(page.locator("#test-deltas")).to_contain_text("差は未確認")
-    page.locator("#test-table").get_by_text("誰が来る？").last.click()
-    expect(page.locator("#test-row")).to_contain_text("田中さん")
-    expect(page.locator("#test-row mark").first).to_be_visible()
-    with page.expect_download() as download:
-        page.locator("#test-csv").click()
+    expect(desk.locator("#test-about")).to_contain_text("3行、3列")
+    desk.click("#test-run")
+    expect(desk.locator("#test-progress")).to_contain_text("6件中6件の回答・失敗0件", timeout=120_000)
+    expect(desk.locator("#test-deltas")).to_contain_text("n = 3")
+    expect(desk.locator("#test-deltas")).to_contain_text("差は未確認")
+    desk.locator("#test-table").get_by_text("誰が来る？").last.click()
+    expect(desk.locator("#test-row")).to_contain_text("田中さん")
+    expect(desk.locator("#test-row mark").first).to_be_visible()
+    with desk.expect_download() as download:
+        desk.locator("#test-csv").click()
     assert Path(download.value.path()).read_bytes().startswith(b"\xef\xbb\xbf")
-    page.click("#test-duel")
-    expect(page.locator("#duel-a")).to_be_visible()
-    expect(page.locator("#duel-question")).to_contain_text(re.compile("何時に始まる|誰が来る|どこ"))
+    desk.click("#test-duel")
+    expect(desk.locator("#duel-a")).to_be_visible()
+    expect(desk.locator("#duel-question")).to_contain_text(re.compile("何時に始まる|誰が来る|どこ"))
 
 
 def test_the_ranking_says_its_verdict_first_and_follows_new_votes(browser: Browser, app: RunningApp, page: Page) -> None:
     press(page, "ArrowLeft", "Aを選びました")
     page.get_by_role("tab", name="ランキング").click()
-    choose(page, "#ranking-of", FOUR)
     verdict = page.locator("#ranking-board .verdict")
     expect(verdict).to_contain_text(SECRETS[0])
     expect(verdict).to_have_class(re.compile("grey"))

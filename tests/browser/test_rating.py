@@ -21,7 +21,7 @@ def answered(browser: Browser, app: RunningApp, **how: object) -> Page:
     page.click("#run")
     for pane in (0, 1):
         wait_for_words(page, pane)
-        expect(page.locator(f"#facts-{pane}")).to_contain_text("tokens" if how.get("locale") == "en-US" else "トークン", timeout=60_000)
+        expect(page.locator(f"#facts-{pane}")).to_contain_text("in all" if how.get("locale") == "en-US" else "合計", timeout=60_000)
     return page
 
 
