@@ -66,6 +66,13 @@ def open_compare(browser: Browser, app: RunningApp, **size: Any) -> Page:
     return page
 
 
+def own_votes(app: RunningApp, page: Page) -> list[Vote]:
+    """The votes of this page's person that count, as another process reads them from the workspace."""
+    (cookie,) = [each for each in page.context.cookies() if each.get("httpOnly")]
+    with open_kit(app.workspace) as kit:
+        return kit.comparison.votes(rater=str(cookie["value"]).rpartition(".")[0])
+
+
 def press(page: Page, key: str, told: str) -> None:
     """Press a key and wait for what the page says next."""
     page.keyboard.press(key)
