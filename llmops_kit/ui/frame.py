@@ -62,6 +62,7 @@ CSS = (
 }
 footer {display: none !important}
 .toast-wrap {top: auto !important; bottom: 16px !important; pointer-events: none} .toast-wrap > * {pointer-events: auto}
+#product {white-space: nowrap} #open-models {flex-shrink: 1 !important; overflow: hidden; text-overflow: ellipsis; white-space: nowrap}
 @media (max-width: 640px) {
   .main.app {padding: 4px 6px !important}
   .inputs .buttons {position: sticky; bottom: 0; z-index: 20; background: var(--body-background-fill); padding: 6px 0}
