@@ -24,3 +24,12 @@ def effective(votes: Iterable[Vote]) -> list[Vote]:
         if vote.choice != "withdrawn":
             newest.setdefault((frozenset((vote.left_run, vote.right_run)), vote.item, vote.rater, vote.campaign_id), vote)
     return list(newest.values())[::-1]
+
+
+def newest_of_each(votes: Iterable[Vote]) -> list[Vote]:
+    """Of votes that count, oldest first, the newest of each rater on two answers to an item, in whichever campaign it was asked.
+
+    Campaigns keep their votes apart, but two answers judged twice by one person are one opinion: to count it twice would make a ranking too sure.
+    """
+    newest = {(frozenset((vote.left_run, vote.right_run)), vote.item, vote.rater): vote for vote in votes}
+    return list(newest.values())

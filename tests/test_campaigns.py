@@ -719,3 +719,53 @@ def test_agreement_takes_the_scale_from_the_rubric(store: Store, ratings: Rating
     report = ratings.export("table", tmp_path / "t.csv", campaign)
     assert report.rows > 0
     assert store.count(OutboxItem) == 8
+
+
+def test_undoing_a_skip_does_not_give_an_item_one_rating_too_many(store: Store, ratings: Ratings) -> None:
+    campaign = ratings.create("1人", store_answers(store, 1), k=1)
+    task = ratings.next(campaign, rater="a")
+    assert task is not None
+    ratings.submit(task, 4)
+    skipped = ratings.skip(task, "やはり分からない")
+    other = ratings.next(campaign, rater="b")
+    assert other is not None
+    ratings.submit(other, 2)
+    ratings.withdraw(skipped.id, rater="a")
+    assert {claim.rater: claim.state for claim in store.find(Claim, campaign_id=campaign.id)} == {"a": "late", "b": "done"}
+
+
+def test_an_order_typed_in_full_width_is_read(store: Store, ratings: Ratings) -> None:
+    campaign = ratings.create("順位", store_answers(store, 1, "x", "y"), kind="ranking", k=1)
+    task = ratings.next(campaign, rater="a")
+    assert task is not None
+    rating = ratings.submit(task, "ＢＡ")
+    assert isinstance(rating, Feedback) and rating.scores["ranking"] == [task.runs[1].id, task.runs[0].id]
+
+
+def test_agreement_on_words_in_their_order_and_on_texts_alone(store: Store, ratings: Ratings) -> None:
+    runs = store_answers(store, 3)
+    graded = ratings.create("等級", runs, rubric=[{"name": "grade", "type": "ordinal", "options": ["悪い", "普通", "良い"]}])
+    told = ratings.create("感想", runs, rubric=[{"name": "words", "type": "text"}])
+    for rater in ("a", "b"):
+        while task := ratings.next(graded, rater=rater):
+            ratings.submit(task, "良い" if rater == "a" else "普通")
+        while task := ratings.next(told, rater=rater):
+            ratings.submit(task, f"{rater}の{task.index}番目の感想です。")
+    asked, guessed = ratings.agreement(graded, level="ordinal"), ratings.agreement(graded)
+    assert asked.alpha == guessed.alpha and asked.level == guessed.level == "ordinal"
+    assert ratings.agreement(graded, level="nominal").level == "nominal"
+    assert "free texts" in ratings.agreement(told).verdict["en"] and ratings.agreement(told).alpha is None
+    assert ratings.disagreements(told).empty and ratings.close(told).about["agreement"] == []
+
+
+def test_a_late_rating_counts_when_one_of_the_k_is_taken_back(store: Store, ratings: Ratings, clock: Clock) -> None:
+    campaign = ratings.create("1人", store_answers(store, 1), k=1, timeout_s=60)
+    slow = ratings.next(campaign, rater="slow")
+    clock.wait(61)
+    quick = ratings.next(campaign, rater="quick")
+    assert slow is not None and quick is not None
+    first = ratings.submit(quick, 4)
+    assert "late" in ratings.submit(slow, 2).flags
+    ratings.withdraw(first.id, rater="quick")
+    assert {claim.rater: claim.state for claim in store.find(Claim, campaign_id=campaign.id)} == {"slow": "done", "quick": "open"}
+    assert ratings.progress(campaign).complete and Ratings(store).progress(campaign).complete

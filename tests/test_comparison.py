@@ -456,12 +456,12 @@ def pair(kit: Kit) -> Pair:
 
 @pytest.mark.parametrize(
     ("said", "meant"),
-    [("A", "A"), ("b", "B"), ("left", "A"), ("RIGHT", "B"), ("tie", "tie"), ("both_bad", "both_bad"), ("alpha", "A"), ("beta", "B")],
+    [("A", "A"), ("b", "B"), ("left", "A"), ("RIGHT", "B"), ("tie", "tie"), ("both_bad", "both_bad"), ("Ｂ", "B"), ("alpha", "A"), ("beta", "B")],
 )
 def test_a_vote_takes_sides_names_and_ids(kit: Kit, pair: Pair, said: str, meant: str) -> None:
     vote = kit.comparison.vote(pair, said, rater="花子", comment="🙂", duration_s=2.5, source="ui")
     assert vote.choice == meant and kit.store.get(Vote, vote.id) == vote
-    assert (vote.left_variant, vote.right_variant, vote.item, vote.comment) == ("alpha", "beta", "import:1", "🙂")
+    assert (vote.left_variant, vote.right_variant, vote.item, vote.comment) == ("alpha", "beta", "import:1:00000000", "🙂")
     assert kit.comparison.vote((pair.left.id, pair.right.id), pair.right.id).choice == "B"
     first = kit.store.unsent()[0]
     assert (first.kind, first.record_id) == ("vote", vote.id)
@@ -528,7 +528,7 @@ def test_taking_back_is_a_new_event_of_ones_own_and_in_time(kit: Kit, pair: Pair
 def test_the_newest_vote_of_a_person_on_two_answers_counts(kit: Kit, pair: Pair) -> None:
     turned = make_pair(pair.right, pair.left)
     kit.comparison.vote(pair, "A", rater="r1")
-    changed = kit.comparison.vote(turned, "A", rater="r1")
+    changed = kit.comparison.vote(turned, "A", rater=" r1 ")
     others = [kit.comparison.vote(pair, "tie", rater="r2"), kit.comparison.vote(pair, "A", rater="r1", campaign_id="c1")]
     assert kit.comparison.votes() == [changed, *others]
     assert kit.comparison.votes(campaign_id="c1") == [others[1]] and kit.comparison.votes(rater="r2") == [others[0]]
@@ -580,3 +580,39 @@ def test_the_ranking_is_made_of_the_votes_that_count(kit: Kit) -> None:
     ranking = kit.comparison.ranking(table.attrs["comparison_id"], style_control=False)
     assert ranking.best == "polite" and ranking.established and ranking.votes == 60
     assert kit.comparison.ranking(votes=[]).votes == 0
+
+
+def test_votes_of_a_campaign_go_through_its_tasks(kit: Kit, pair: Pair) -> None:
+    campaign = kit.feedback.create("2つ", [pair.left, pair.right], kind="pairwise", k=1)
+    with pytest.raises(InvalidValue, match=r"kit\.feedback\.submit"):
+        kit.comparison.vote(pair, "A", campaign_id=campaign.id)
+    task = kit.feedback.next(campaign, rater="r1")
+    assert task is not None
+    vote = kit.feedback.submit(task, "A")
+    with pytest.raises(InvalidValue, match=r"kit\.feedback\.withdraw"):
+        kit.comparison.withdraw(vote.id, rater="r1")
+    assert kit.feedback.progress(campaign).complete
+    kit.feedback.withdraw(vote.id, rater="r1")
+    assert kit.feedback.progress(campaign).done == 0 and kit.feedback.next(campaign, rater="r2") is not None
+
+
+def test_the_same_number_in_two_files_is_not_the_same_question(kit: Kit) -> None:
+    answers = [
+        *kit.feedback.import_answers("id,prompt,answer,model\n1,富士山の高さは,3776m,one\n2,首都は,東京,one\n".encode(), file="a.csv"),
+        *kit.feedback.import_answers("id,prompt,answer,model\n1,有給は何日,20日,other\n2,首都は,大阪,other\n".encode(), file="b.csv"),
+    ]
+    [pair] = kit.comparison.pairs(answers, n=5)
+    assert {pair.left.output, pair.right.output} == {"東京", "大阪"}
+
+
+def test_no_variant_takes_the_place_of_a_column() -> None:
+    assert [each.name for each in read_variants([Variant("m", label="item"), Variant("m", label="tags"), "m"])] == ["item (2)", "tags (2)", "m"]
+
+
+def test_one_opinion_in_two_campaigns_is_one_vote_of_a_ranking(kit: Kit, pair: Pair) -> None:
+    for campaign in (None, "c1", "c2"):
+        kit.comparison.vote(make_pair(pair.right, pair.left) if campaign == "c1" else pair, "A", rater="r1", campaign_id=campaign)
+    kit.comparison.vote(pair, "B", rater="r2")
+    assert len(kit.comparison.votes()) == 4 and kit.comparison.ranking().votes == 2
+    assert kit.comparison.ranking().matrix.loc["alpha", "beta"] == 0.5
+    assert kit.comparison.ranking(campaign_id="c1").votes == 1

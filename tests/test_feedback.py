@@ -177,6 +177,13 @@ def test_a_thumb_is_taken_back_and_what_was_said_with_it_stays(ratings: Ratings,
     assert ratings.thumb_of(run, rater="a") == 1
 
 
+def test_a_score_given_with_a_thumb_stays_older_than_the_next_one(ratings: Ratings, run: Run) -> None:
+    ratings.rate(run, 3, thumb=True, rater="a")
+    ratings.rate(run, 5, rater="a")
+    ratings.withdraw_thumb(run, rater="a")
+    assert [event.scores for event in ratings.events(run)] == [{"score": 5}]
+
+
 def test_the_table_is_newest_first_with_a_column_for_each_criterion(store: Store, ratings: Ratings) -> None:
     one, other = store_answers(store, 2)
     ratings.rate(one, 1, rater="a")

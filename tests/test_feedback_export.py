@@ -362,3 +362,18 @@ def test_thousands_of_events_are_exported_quickly_and_each_pair_once(scene: Scen
     check_trl("dpo", rows)
     assert report.rows == 50 and {row["raters"] for row in rows} == {40} and rows[0]["weight"] == round(41 / 42, 4)
     assert scene.export("table")[0].rows == 4000
+
+
+def test_answers_with_the_same_number_to_different_questions_are_no_preference(scene: Scene) -> None:
+    for number, question in enumerate(("富士山の高さは", "有給は何日", "有給は何日")):
+        scene.answer(f"r{number}", f"回答{number}", question=question, app="import", item="1")
+        scene.rate(f"r{number}", "花子", score=5 - 2 * number)
+    rows = scene.export("dpo")[1]
+    assert [(row["chosen_run_id"], row["rejected_run_id"]) for row in rows] == [("r1", "r2")]
+
+
+def test_a_correction_that_differs_by_a_line_end_is_not_a_bad_answer_too(scene: Scene) -> None:
+    scene.answer("r1", "20日です。\n")
+    scene.rate("r1", "a", score=1)
+    scene.rate("r1", "b", correction="20日です。")
+    assert [(row["label"], row["completion"][0]["content"]) for row in scene.export("kto")[1]] == [(True, "20日です。")]

@@ -537,3 +537,8 @@ def test_an_input_that_the_server_lacks_holds_nothing_up(store: Store, online: S
     ledger = load_ledger(Path(str(report.folder)))
     assert ledger is not None and ledger.linked == ("hotel-answers:v1",)
     assert next(iter(server.runs.values())).used == set()
+
+
+def test_a_number_is_kept_however_large(store: Store) -> None:
+    rows = make_rows(Feedback("f1", now(), "r1", "花子", {"yen": 1e20}))
+    assert dict(zip(FEEDBACK_COLUMNS, rows["feedback"][0], strict=True))["value_num"] == 1e20

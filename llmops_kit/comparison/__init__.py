@@ -25,6 +25,7 @@ from llmops_kit.errors import UnknownName
 from llmops_kit.types import Comparison, Door, Run, Vote
 from llmops_kit.variants import item_of as item_of
 from llmops_kit.variants import variant_of as variant_of
+from llmops_kit.votes import newest_of_each
 
 if TYPE_CHECKING:
     import threading
@@ -259,12 +260,13 @@ class Comparisons:
     ) -> Ranking:
         """The variants by the votes on them, with intervals and a verdict in one sentence; see `llmops_kit.comparison.ranking.rank`.
 
-        Of a comparison, a campaign, the items with a `tag`, or the `votes` given. `style_control` takes the length and the form of
+        Of a comparison, a campaign, the items with a `tag`, or the `votes` given. Who judged two answers in several campaigns counts once,
+        by their newest vote. `style_control` takes the length and the form of
         answers into account. `vote_cap` is how many votes of one rater count; `exclude_outliers` leaves raters out who vote against all others.
         """
         from llmops_kit.comparison.ranking import rank
 
-        counted = self.votes(comparison_id, campaign_id, tag=tag) if votes is None else [*votes]
+        counted = newest_of_each(self.votes(comparison_id, campaign_id, tag=tag)) if votes is None else [*votes]
         outputs = self._asked.outputs_of(counted) if style_control else None
         return rank(counted, outputs=outputs, style_control=style_control, vote_cap=vote_cap, exclude_outliers=exclude_outliers)
 

@@ -23,7 +23,7 @@ def draw_pairs(store: Store, runs: Any, *, rater: str, n: int = 1, seed: int | N
 
     Raises: `UnknownName` for a comparison that is not there, `InvalidValue` for a number below 1 or what has no answers.
     """
-    check_person(rater)
+    rater = check_person(rater)
     if n < 1:
         raise InvalidValue(name="n", value=n, allowed="≥ 1")
     answers = _find_answers(store, runs)

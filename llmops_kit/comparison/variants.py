@@ -74,7 +74,7 @@ def _read_params(variant: Variant) -> dict[str, Any]:
 def _name_apart(variants: Sequence[Variant]) -> tuple[Variant, ...]:
     """The same variants with their names as labels: with the collection where there are several, numbered where names are the same."""
     collections = {variant.documents for variant in variants if variant.documents}
-    taken: set[str] = set()
+    taken = {"item", "expected", "tags"}     # columns of the table that are not a variant's
     named = []
     for variant in variants:
         full = variant.label or (_derive(variant, f"+docs:{variant.documents}") if variant.documents and len(collections) > 1 else variant.name)

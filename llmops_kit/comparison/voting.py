@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
+from unicodedata import normalize
 from uuid import NAMESPACE_URL, uuid5
 
 from llmops_kit.comparison.pairs import Pair, check_pair
 from llmops_kit.errors import AccessDenied, InvalidValue, NotSaved, UnknownName, WorkspaceError
-from llmops_kit.types import Choice, Door, Vote, new_id, now
+from llmops_kit.types import Campaign, Choice, Door, Vote, new_id, now
 from llmops_kit.votes import effective
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def read_choice(choice: str, pair: Pair) -> Choice:
     said = str(choice).strip()
     meanings: dict[str, Choice] = {pair.left_variant: "A", pair.right_variant: "B", pair.left.id: "A", pair.right.id: "B"}
     meanings.update(_WORDS)
-    found = meanings.get(said) or _WORDS.get(said.lower())
+    found = meanings.get(said) or _WORDS.get(normalize("NFKC", said).lower())
     if found is None:
         raise InvalidValue(name="choice", value=choice, allowed="A, B, tie, both_bad")
     return found
@@ -41,7 +42,7 @@ def read_choice(choice: str, pair: Pair) -> Choice:
 def make_vote(pair: Pair, choice: str, *, rater: str, id: str | None, comment: str, source: Door, duration_s: float | None, **more: Any) -> Vote:
     """The event of a vote, checked. `more` are further fields of `Vote`. Raises: `InvalidValue` for what does not serve."""
     check_pair(pair.left, pair.right)
-    check_person(rater)
+    rater = check_person(rater)
     if id is not None and not _ID.fullmatch(id):
         raise InvalidValue(name="id", value=id[:80], allowed="UUID")
     if len(comment) > _MOST_COMMENT:
@@ -55,10 +56,11 @@ def make_vote(pair: Pair, choice: str, *, rater: str, id: str | None, comment: s
     return Vote(id=id or new_id(), created_at=now(), rater=rater, item=pair.item, tags=pair.tags, **shown, **said, **more)
 
 
-def check_person(rater: str) -> None:
-    """Raises: `InvalidValue` for an empty or a very long name."""
+def check_person(rater: str) -> str:
+    """The name as it is stored, without spaces around it. Raises: `InvalidValue` for an empty or a very long one."""
     if not isinstance(rater, str) or not rater.strip() or len(rater) > _MOST_NAME:
         raise InvalidValue(name="rater", value=str(rater)[:80], allowed={"en": f"a name of 1–{_MOST_NAME} characters", "ja": f"1〜{_MOST_NAME}文字の名前"})
+    return rater.strip()
 
 
 def keep(store: Store, vote: Vote) -> Vote:
@@ -66,9 +68,11 @@ def keep(store: Store, vote: Vote) -> Vote:
 
     Raises:
         NotSaved: the disk refuses; nothing was written.
-        InvalidValue: the id is that of another vote.
+        InvalidValue: the id is that of another vote, or the vote is for a campaign, which gives its items out and closes.
     """
     try:
+        if vote.choice != "withdrawn" and vote.campaign_id is not None and store.count(Campaign, id=vote.campaign_id):
+            raise InvalidValue(name="campaign_id", value=vote.campaign_id, allowed="kit.feedback.submit(task, choice)")
         if store.append(vote, publish="vote"):
             return vote
         kept = store.get(Vote, vote.id)
@@ -85,7 +89,7 @@ def take_back(store: Store, vote: Vote | str, *, rater: str, within_s: float | N
     Raises:
         UnknownName: there is no such vote.
         AccessDenied: it is somebody else's.
-        InvalidValue: it is older than `within_s` seconds.
+        InvalidValue: it is older than `within_s` seconds, or of a task of a campaign.
         NotSaved: the disk refuses.
     """
     id = vote if isinstance(vote, str) else vote.id
@@ -95,10 +99,13 @@ def take_back(store: Store, vote: Vote | str, *, rater: str, within_s: float | N
         raise NotSaved(reason=fault.facts.get("reason") or fault) from fault
     if given is None:
         raise UnknownName(kind={"en": "vote", "ja": "投票"}, name=id, known="kit.comparison.votes()")
-    if given.rater != rater:
+    if given.rater != check_person(rater):
         raise AccessDenied(resource={"en": "somebody else's vote", "ja": "他の人の投票"})
     if given.choice == "withdrawn":
         return given
+    if given.campaign_id is not None and given.item_id is not None:  # its task is to be given to somebody again, which is done there
+        where = {"en": "votes outside campaigns; use kit.feedback.withdraw(id)", "ja": "キャンペーン外の投票（kit.feedback.withdraw(id) を使ってください）"}
+        raise InvalidValue(name="vote", value=given.id, allowed=where)
     moment = now()
     if within_s is not None and (moment - given.created_at).total_seconds() > within_s:
         limit = {"en": f"votes of the last {within_s:g} seconds; vote again instead", "ja": f"直前{within_s:g}秒以内の投票（もう一度投票すれば変更できます）"}

@@ -201,7 +201,7 @@ class Ratings:
         """Rate a task: criterion → value (or the bare value of the only one), a choice of a pair (`A`, `B`, `tie`, `both_bad`), or an order.
 
         An order is run ids or letters as shown, best first. Sent for an item rated before, it replaces that. After the deadline it is
-        saved as well; if the item has its k ratings by then, with the flag `late` and not counted.
+        saved as well; if the item has its k ratings by then, with the flag `late` and not among the k.
 
         Raises: `InvalidValue`, `UnknownName`, `AccessDenied`, `InputError` where the campaign is closed, `NotSaved`.
         """
@@ -249,7 +249,8 @@ class Ratings:
         """Write what people said as `sft`, `dpo`, `kto` (JSON lines) or `table` (CSV, XLSX, Parquet, JSON lines); see `export.export`."""
         from llmops_kit.feedback.export import export
 
-        return export(self._store, kind, path, campaign=None if campaign is None else self.campaign(campaign).id, **how)
+        with saved():
+            return export(self._store, kind, path, campaign=None if campaign is None else self.campaign(campaign).id, **how)
 
     def import_answers(self, path: str | Path | bytes, *, participant: str = LOCAL, **how: Any) -> Answers:
         """Take in answers made elsewhere (CSV, TSV, XLSX, JSON lines) as Runs; see `importing.import_answers` for the columns.

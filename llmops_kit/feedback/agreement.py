@@ -77,23 +77,25 @@ def agree(
     level: str | None = None,
     items: Collection[str] | None = None,
     order: Sequence[Any] | None = None,
+    prose: Collection[str] = (),
 ) -> Agreement:
     """How far the raters of these events (the effective ones) agree on the same answers.
 
     `criterion` defaults to the one with the most values. `level` is nominal, ordinal or interval, guessed from the values unless given;
-    `order` lists the words of an ordinal scale, lowest first. `items` takes only these answers (ids of Runs or campaign items).
+    `order` lists the words of an ordinal scale, lowest first. `items` takes only these answers (ids of Runs or campaign items). `prose` are
+    criteria known to be free text, on which agreement is not measured; others are guessed.
 
     Raises:
         UnknownName: nobody rated by this criterion, though there are others.
         InvalidValue: a level the values do not have.
     """
-    known = count_criteria(events)
+    known = [name for name in count_criteria(events) if name not in prose]
     rated = {name for event in events for name in event.scores}
     if criterion is not None and rated and criterion not in rated:
         raise UnknownName(kind="criterion", name=criterion, known=", ".join(known) or "–")
-    name = criterion or next(iter(known), "")
+    name = criterion or next(iter([*known, *sorted(rated)]), "")
     judgements = collect(events, name, items) if name else []
-    if judgements and level is None and order is None and name not in known:
+    if judgements and (name in prose or (level is None and order is None and name not in known)):
         return _measure(name, arrange([], name), (texts.PROSE,))
     return _measure(name, arrange(judgements, name, level, order))
 

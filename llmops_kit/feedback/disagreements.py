@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,17 +23,23 @@ _DOUBT = 2      # raters who are imagined to agree with everybody, so that one a
 
 
 def disagree(
-    events: Sequence[Feedback], runs: Iterable[Run] | Mapping[str, Run], *, n: int = 20, criterion: str | None = None, levels: Mapping[str, str] | None = None
+    events: Sequence[Feedback],
+    runs: Iterable[Run] | Mapping[str, Run],
+    *,
+    n: int = 20,
+    criterion: str | None = None,
+    levels: Mapping[str, str] | None = None,
+    prose: Collection[str] = (),
 ) -> pd.DataFrame:
     """The `n` answers that the raters of these events (the effective ones) disagree on most, the worst first; two raters at least.
 
     `disagreement` is between 0 and 1: for words and yes/no the entropy of the values as a share of the most there can be, for numbers
     their variance as a share of the most the scale used allows. The order is by disagreement · raters / (raters + 2).
-    Without `criterion` an answer stands there once, with the criterion people disagree on most; free text is left out. `levels` says the
-    level of measurement of criteria, else it is guessed. `values` is how often each value was given, as JSON; `comments` all that was
-    said, without who said it.
+    Without `criterion` an answer stands there once, with the criterion people disagree on most; free text is left out, which `prose`
+    names where it is known. `levels` says the level of measurement of criteria, else it is guessed. `values` is how often each value was
+    given, as JSON; `comments` all that was said, without who said it.
     """
-    counted = list(count_criteria(events)) if criterion is None else [criterion]
+    counted = [name for name in (count_criteria(events) if criterion is None else [criterion]) if name not in prose]
     known = dict(runs) if isinstance(runs, Mapping) else {run.id: run for run in runs}
     comments: dict[str, list[str]] = {}
     for event in events:

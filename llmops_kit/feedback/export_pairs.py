@@ -15,6 +15,7 @@ from itertools import combinations
 from llmops_kit.feedback.export_rows import Row, count_behind, describe, messages_of, say, unusable
 from llmops_kit.feedback.material import Material, Opinion
 from llmops_kit.types import Run
+from llmops_kit.variants import item_of
 
 _RANK = {"correction": 3, "vote": 2, "ranking": 1, "score": 0}
 _MEASURES = ("score", "quality", "thumb")
@@ -140,7 +141,7 @@ def _from_scores(material: Material, opinions: dict[str, dict[str, Opinion]]) ->
 
 def _item(run: Run) -> str:
     """What the answer answers: the item of its test set, else exactly what was asked."""
-    return f"{run.app}:{run.item}" if run.item else run.prompt_sha256
+    return item_of(run) if run.item else run.prompt_sha256
 
 
 def _group(first: Run, second: Run, item: str) -> str:

@@ -54,7 +54,7 @@ def make_kto(material: Material, min_raters: int) -> list[Row]:
             material.left_out["no_majority" if verdicts else "not_rated"] += 1
         elif reason := unusable(run, target=label):
             material.left_out[reason] += 1
-        elif run.output not in corrected:
+        elif run.output.strip() not in corrected:
             rows += _enough(material, _label(_complete(material, run, run.output, "rating", behind, len(verdicts)), label), min_raters)
     return rows
 

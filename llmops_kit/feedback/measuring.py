@@ -29,7 +29,7 @@ def measure(store: Store, campaign: Campaign | None, criterion: str | None, leve
     where: dict[str, Any] = {} if campaign is None else {"campaign_id": campaign.id}
     events = effective(store.find(Feedback, **where))
     name = criterion or (_first(events, campaign.spec) if campaign is not None else None)
-    return agree(events, criterion=name, **_scale(campaign, name, level))
+    return agree(events, criterion=name, prose=() if campaign is None else _prose(campaign.spec), **_scale(campaign, name, level))
 
 
 def agreement_of(ratings: Sequence[Feedback], votes: Sequence[Vote], spec: Mapping[str, Any]) -> list[Agreement]:
@@ -39,8 +39,8 @@ def agreement_of(ratings: Sequence[Feedback], votes: Sequence[Vote], spec: Mappi
 
     if votes:
         return [agree_votes(votes)]
-    scales = _scales(spec)
-    return [agree(ratings, criterion=name, **scales.get(name, {})) for name in count_criteria(ratings)]
+    scales, prose = _scales(spec), _prose(spec)
+    return [agree(ratings, criterion=name, **scales.get(name, {})) for name in count_criteria(ratings) if name not in prose]
 
 
 def summary_of(found: Agreement) -> dict[str, Any]:
@@ -60,8 +60,9 @@ def disputed(store: Store, campaign: Campaign | None, criterion: str | None, n: 
     where: dict[str, Any] = {} if campaign is None else {"campaign_id": campaign.id}
     events = effective(store.find(Feedback, **where))
     levels = {} if campaign is None else {name: scale["level"] for name, scale in _scales(campaign.spec).items() if "level" in scale}
+    prose = () if campaign is None else _prose(campaign.spec)
     ranked = {str(id) for event in events for value in event.scores.values() if isinstance(value, (list, tuple)) for id in value}
-    return disagree(events, _runs(store, ranked | {event.run_id for event in events}), n=n, criterion=criterion, levels=levels)
+    return disagree(events, _runs(store, ranked | {event.run_id for event in events}), n=n, criterion=criterion, levels=levels, prose=prose)
 
 
 def _runs(store: Store, ids: set[str]) -> list[Run]:
@@ -75,9 +76,15 @@ def _first(events: Sequence[Feedback], spec: Mapping[str, Any]) -> str | None:
 
 
 def _scale(campaign: Campaign | None, criterion: str | None, level: str | None) -> dict[str, Any]:
-    if campaign is None or level is not None:
-        return {"level": level}
-    return _scales(campaign.spec).get(criterion or "", {})
+    scale = {} if campaign is None else _scales(campaign.spec).get(criterion or "", {})
+    if level is None:
+        return scale
+    return {"level": level} | ({"order": scale["order"]} if level == "ordinal" and "order" in scale else {})
+
+
+def _prose(spec: Mapping[str, Any]) -> list[str]:
+    """The criteria of a rubric that are free text: that two people word it differently is no disagreement."""
+    return [criterion.name for criterion in read_rubric(spec["rubric"]).criteria if criterion.type == "text"]
 
 
 def _scales(spec: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from llmops_kit.feedback.events import newest
 from llmops_kit.feedback.queue import Queue, check_may_rate, claim_id, open_campaign
 from llmops_kit.feedback.rating import after, same_event, withdrawal
 from llmops_kit.feedback.rubric_reading import read_rubric
-from llmops_kit.feedback.rubrics import read_number
+from llmops_kit.feedback.rubrics import plain_word, read_number
 from llmops_kit.feedback.tasks import LETTERS, Task, shown_order
 from llmops_kit.types import CampaignItem, Choice, Claim, ClaimState, Door, Feedback, Run, Vote, new_id
 from llmops_kit.variants import item_of, variant_of
@@ -126,21 +126,22 @@ class Desk:
 
     def _keep(self, board: Board, event: Event, state: ClaimState) -> Event:
         """Write the event and the claim's new state, and take note of it on the board."""
-        kept, claim = self._store.commit(lambda change: record(change, board, event, state))
-        if claim is not None:
-            with board.lock:
+        kept, claims = self._store.commit(lambda change: record(change, board, event, state))
+        with board.lock:
+            for claim in claims:
                 board.put_claim(claim)
         return kept
 
 
-def record(change: Change, board: Board, event: Event, state: ClaimState) -> tuple[Event, Claim | None]:
-    """Append the event once, replacing what its rater said of the item before, and set the claim; the event kept and the claim if it changed.
+def record(change: Change, board: Board, event: Event, state: ClaimState) -> tuple[Event, list[Claim]]:
+    """Append the event once, replacing what its rater said of the item before, and set the claim; the event kept and the claims that changed.
 
-    A rating of an item that has its k ratings from others is kept with the flag `late` and not counted.
+    A rating of an item that has its k ratings from others is kept with the flag `late` and is not among the k, until one of those is
+    taken back or skipped over: its rater is not asked again, and the item would wait for a rating that is there.
     """
     campaign = open_campaign(change, board.campaign.id)
     if same := change.find(type(event), id=event.id):
-        return same_event(event, same[0]), None
+        return same_event(event, same[0]), []
     item = board.items[event.item_id or ""]
     claims = change.find(Claim, item_id=item.id)
     mine = next((claim for claim in claims if claim.rater == event.rater), None)
@@ -152,13 +153,20 @@ def record(change: Change, board: Board, event: Event, state: ClaimState) -> tup
     change.append(event, publish=_kind(event))
     if state == "open":
         state = _standing(change, item, event.rater)
+        if state == "done" and done >= board.k:
+            state = "late"      # the item was rated by others while this rating was taken back or skipped over
     if mine is None:
         mine = Claim(claim_id(item.id, event.rater), campaign.id, item.id, event.rater, event.created_at, event.created_at, state)
         change.append(mine)
-        return event, mine
+        return event, [mine]
     until = event.created_at if state == "open" else mine.expires_at
     change.update(Claim, mine.id, state=state, expires_at=until)
-    return event, replace(mine, state=state, expires_at=until)
+    changed = [replace(mine, state=state, expires_at=until)]
+    late = next((claim for claim in claims if claim.state == "late" and claim.id != mine.id), None)
+    if late is not None and mine.state == "done" and state != "done" and done < board.k:
+        change.update(Claim, late.id, state="done")
+        changed.append(replace(late, state="done"))
+    return event, changed
 
 
 def _replacing(change: Change, item: CampaignItem, event: Event) -> Event:
@@ -219,7 +227,7 @@ def read_order(given: Any, shown: Sequence[str]) -> list[str]:
         places = {str(answer): read_number(place) for answer, place in said.items()}
         ties = None in places.values() or len(set(places.values())) != len(places)
         said = [] if ties else [answer for answer, _ in sorted(places.items(), key=lambda pair: pair[1] or 0)]
-    listed = [letters.get(str(answer).strip().upper(), str(answer)) for answer in said] if isinstance(said, (list, tuple, str)) else []
+    listed = [letters.get(plain_word(answer).upper(), str(answer)) for answer in said] if isinstance(said, (list, tuple, str)) else []
     if sorted(listed) != sorted(shown):
         allowed = {"en": f"every one of {', '.join(letters)} once, best first", "ja": f"{'、'.join(letters)}を良い順に1回ずつ"}
         raise InvalidValue(name="ranking", value=str(given)[:80], allowed=allowed)
@@ -227,7 +235,7 @@ def read_order(given: Any, shown: Sequence[str]) -> list[str]:
 
 
 def withdraw_thumb(store: Store, run_id: str, rater: str, at: datetime) -> list[Feedback]:
-    """Take back the thumbs a person gave an answer outside campaigns; whatever else they said with one stays."""
+    """Take back the thumbs a person gave an answer outside campaigns; whatever else they said with one stays, as old as it was."""
     who = check_rater(rater)
 
     def work(change: Change) -> list[Feedback]:
@@ -239,8 +247,9 @@ def withdraw_thumb(store: Store, run_id: str, rater: str, at: datetime) -> list[
                 continue
             rest = {name: value for name, value in event.scores.items() if name != "thumb"}
             said = rest or event.comment or event.correction is not None or event.tags
-            moment = after(at, event)
-            made = replace(event, id=new_id(), created_at=moment, scores=rest, supersedes=event.id) if said else withdrawal(event, who, moment)
+            # What stays must not become newer than what was said since, or an old score would count again.
+            kept: dict[str, Any] = {"id": new_id(), "created_at": after(event.created_at, event), "scores": rest, "supersedes": event.id}
+            made = replace(event, **kept) if said else withdrawal(event, who, at)
             if change.append(made, publish="feedback"):
                 written.append(made)
         return written

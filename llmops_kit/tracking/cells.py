@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from llmops_kit.types import to_plain
@@ -50,6 +51,6 @@ def _fitting(value: Any, kind: type) -> Any:
         return value if isinstance(value, str) else str(value)
     if kind is bool:
         return value if isinstance(value, bool) else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _LARGEST:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < (_LARGEST if kind is int else inf):
         return None
     return kind(value)
