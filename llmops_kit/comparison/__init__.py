@@ -261,8 +261,8 @@ class Comparisons:
         """The variants by the votes on them, with intervals and a verdict in one sentence; see `llmops_kit.comparison.ranking.rank`.
 
         Of a comparison, a campaign, the items with a `tag`, or the `votes` given. Who judged two answers in several campaigns counts once,
-        by their newest vote. `style_control` takes the length and the form of
-        answers into account. `vote_cap` is how many votes of one rater count; `exclude_outliers` leaves raters out who vote against all others.
+        by their newest vote. `style_control` takes the length and the form of answers into account. `vote_cap` is how many votes of one rater
+        count; `exclude_outliers` leaves raters out who vote against all others.
         """
         from llmops_kit.comparison.ranking import rank
 

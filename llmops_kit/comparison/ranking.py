@@ -266,7 +266,7 @@ def _notes_on_size(ballots: Ballots) -> list[Text]:
     items, raters = len(np.unique(ballots.item)), len(np.unique(ballots.rater))
     if not len(ballots) or (items >= FEW and raters >= FEW):
         return []
-    en = f"{len(ballots)} votes of {raters} people on {items} questions: with fewer than {FEW} of either the verdict is about these only."
+    en = f"{_count(len(ballots), 'vote')} of {_count(raters, 'person', 'people')} on {_count(items, 'question')}: with fewer than {FEW} of either the verdict is about these only."
     ja = f"{items}問に対する{raters}人の{len(ballots)}票です。質問か人が{FEW}より少ない間は、結論はこの質問・この人たちに限られます。"
     return [{"en": en, "ja": ja}]
 
@@ -276,7 +276,7 @@ def _notes_on_raters(everyone: Ballots, ballots: Ballots, outliers: Sequence[str
     notes: list[Text] = []
     if outliers:
         left_out = len(everyone) - len(ballots)
-        en = f"{len(outliers)} raters vote unlike the others" + (f"; their {left_out} votes are left out." if exclude_outliers else ".")
+        en = f"{_count(len(outliers), 'rater')} voting unlike the others" + (f"; their {left_out} votes are left out." if exclude_outliers else ".")
         ja = f"ほかの人と傾向の異なる投票者が{len(outliers)}人います" + (f"（その{left_out}票は除いています）。" if exclude_outliers else "。")
         notes.append({"en": en, "ja": ja})
     capped = len(np.unique(ballots.rater[ballots.weight < 1]))
@@ -289,3 +289,8 @@ def _notes_on_raters(everyone: Ballots, ballots: Ballots, outliers: Sequence[str
 def _missing_texts(missing: int) -> Text:
     ja = f"{missing}票は文章がないため、書き方の差がないものとして扱っています。"
     return {"en": f"For {missing} votes a text is missing; they count as alike in style.", "ja": ja}
+
+
+def _count(n: int, one: str, several: str | None = None) -> str:
+    """`n` with its noun, as English has it."""
+    return f"{n} {one if n == 1 else several or one + 's'}"

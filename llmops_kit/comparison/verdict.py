@@ -123,8 +123,8 @@ def verdict_scores(first: ArrayLike, second: ArrayLike, *, names: tuple[str, str
 def _two(facts: Mapping[str, object], established: bool, share: float, scope: Text) -> Text:
     """The sentence on two variants."""
     if established:
-        en = "{better} is better than {than}: established{scope} ({share} % of {n} decided votes, 95 % interval {low}–{high} %)."
-        ja = "{scope}{better}は{than}より良いと言えます（勝敗のついた{n}票の{share}%、95%区間{low}〜{high}%）。"
+        en = "{better} is better than {than}: established{scope} (an estimated {share} % of decided votes, n = {n}, 95 % interval {low}–{high} %)."
+        ja = "{scope}{better}は{than}より良いと言えます（勝敗のついた票の推定{share}%、n={n}、95%区間{low}〜{high}%）。"
     elif not facts["n"]:
         en = "No difference between {better} and {than} is established: no vote is decided yet."
         ja = "{better}と{than}に差があるとは言えません（勝敗のついた票がまだありません）。"
@@ -132,19 +132,19 @@ def _two(facts: Mapping[str, object], established: bool, share: float, scope: Te
         en = "No difference between {better} and {than} is established (50 % of {n} decided votes each, 95 % interval {low}–{high} %)."
         ja = "{better}と{than}に差があるとは言えません（勝敗のついた{n}票は50%ずつ、95%区間{low}〜{high}%）。"
     else:
-        en = "No difference between {better} and {than} is established ({better} has {share} % of {n} decided votes, 95 % interval {low}–{high} %)."
-        ja = "{better}と{than}に差があるとは言えません（勝敗のついた{n}票のうち{better}が{share}%、95%区間{low}〜{high}%）。"
+        en = "No difference between {better} and {than} is established ({better} wins an estimated {share} % of decided votes, n = {n}, 95 % interval {low}–{high} %)."
+        ja = "{better}と{than}に差があるとは言えません（勝敗のついた票のうち{better}が推定{share}%、n={n}、95%区間{low}〜{high}%）。"
     return {"en": en.format(**facts, scope=scope["en"]), "ja": ja.format(**facts, scope=scope["ja"])}
 
 
 def _many(facts: Mapping[str, object], established: bool, behind: Sequence[str], scope: Text) -> Text:
     """The sentence on several variants: the best and the one it is least surely ahead of."""
     if established:
-        en = "{better} is the best of {all}: established{scope} (against {than} it gets {share} % of decided votes, 95 % interval {low}–{high} %)."
-        ja = "{scope}{all}つの中で{better}が最も良いと言えます（{than}との比較では勝敗のついた票の{share}%、95%区間{low}〜{high}%）。"
+        en = "{better} is the best of {all}: established{scope} (against {than} it gets an estimated {share} % of decided votes, 95 % interval {low}–{high} %)."
+        ja = "{scope}{all}つの中で{better}が最も良いと言えます（{than}との比較では勝敗のついた票の推定{share}%、95%区間{low}〜{high}%）。"
     else:
-        en = "No best of {all} is established: {better} leads, with {share} % of decided votes against {than} (95 % interval {low}–{high} %)."
-        ja = "どれが最も良いかはまだ言えません（首位は{better}、{than}との比較では勝敗のついた票の{share}%、95%区間{low}〜{high}%）。"
+        en = "No best of {all} is established: {better} leads, with an estimated {share} % of decided votes against {than} (95 % interval {low}–{high} %)."
+        ja = "どれが最も良いかはまだ言えません（首位は{better}、{than}との比較では勝敗のついた票の推定{share}%、95%区間{low}〜{high}%）。"
         if behind:
             en += " Established to be behind {better}: " + ", ".join(name.replace("{", "{{").replace("}", "}}") for name in behind) + "."
             ja += "{better}より劣ると言えるもの：" + "、".join(name.replace("{", "{{").replace("}", "}}") for name in behind) + "。"

@@ -83,7 +83,7 @@ class Ratings:
         with saved():
             return self._desk.withdraw(feedback_id, rater)
 
-    def withdraw_thumb(self, run: Run | str, *, rater: str = LOCAL, id: str | None = None) -> list[Feedback]:
+    def withdraw_thumb(self, run: Run | str, *, rater: str = LOCAL) -> list[Feedback]:
         """Take back the thumb given outside campaigns; a comment given with it stays. Raises: `UnknownName`, `NotSaved`."""
         with saved():
             return withdraw_thumb(self._store, _rating.check_run(self._store, run), rater, self._clock())

@@ -98,7 +98,7 @@ def wire_row(kit: Kit, row: RatingRow, box: RatingBox, *, follows: Any, find: Fi
                 run = _rated(kit, request, find(shown))
                 rater = user_of(request).id
                 if thumb == value:
-                    kit.feedback.withdraw_thumb(run, rater=rater, id=next_id or None)
+                    kit.feedback.withdraw_thumb(run, rater=rater)
                 else:
                     kit.feedback.rate(run, thumb=value, rater=rater, id=next_id or None, source="ui")
                 return _shown(0 if thumb == value else value)
