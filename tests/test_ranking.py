@@ -414,7 +414,8 @@ def test_forecast_says_only_what_it_can() -> None:
 
 def test_the_verdict_reads_as_written() -> None:
     clear = rank(make_votes("AAB" * 60, left="starter-lm+polite", right="starter-lm", raters=20))
-    assert clear.verdict["en"] == "starter-lm+polite is better than starter-lm: established (an estimated 67 % of decided votes, n = 180, 95 % interval 55–77 %)."
+    share = "an estimated 67 % of decided votes, n = 180, 95 % interval 55–77 %"
+    assert clear.verdict["en"] == f"starter-lm+polite is better than starter-lm: established ({share})."
     assert clear.verdict["ja"] == "starter-lm+politeはstarter-lmより良いと言えます（勝敗のついた票の推定67%、n=180、95%区間55〜77%）。"
     assert rank([]).verdict["en"] == "No votes yet: nothing can be said."
     assert rank(make_votes("AB" * 10, raters=20)).best is None

@@ -266,7 +266,8 @@ def _notes_on_size(ballots: Ballots) -> list[Text]:
     items, raters = len(np.unique(ballots.item)), len(np.unique(ballots.rater))
     if not len(ballots) or (items >= FEW and raters >= FEW):
         return []
-    en = f"{_count(len(ballots), 'vote')} of {_count(raters, 'person', 'people')} on {_count(items, 'question')}: with fewer than {FEW} of either the verdict is about these only."
+    counts = f"{_count(len(ballots), 'vote')} of {_count(raters, 'person', 'people')} on {_count(items, 'question')}"
+        en = f"{counts}: with fewer than {FEW} of either the verdict is about these only."
     ja = f"{items}問に対する{raters}人の{len(ballots)}票です。質問か人が{FEW}より少ない間は、結論はこの質問・この人たちに限られます。"
     return [{"en": en, "ja": ja}]
 

@@ -132,7 +132,8 @@ def _two(facts: Mapping[str, object], established: bool, share: float, scope: Te
         en = "No difference between {better} and {than} is established (50 % of {n} decided votes each, 95 % interval {low}–{high} %)."
         ja = "{better}と{than}に差があるとは言えません（勝敗のついた{n}票は50%ずつ、95%区間{low}〜{high}%）。"
     else:
-        en = "No difference between {better} and {than} is established ({better} wins an estimated {share} % of decided votes, n = {n}, 95 % interval {low}–{high} %)."
+        en = "No difference between {better} and {than} is established "
+        en += "({better} wins an estimated {share} % of decided votes, n = {n}, 95 % interval {low}–{high} %)."
         ja = "{better}と{than}に差があるとは言えません（勝敗のついた票のうち{better}が推定{share}%、n={n}、95%区間{low}〜{high}%）。"
     return {"en": en.format(**facts, scope=scope["en"]), "ja": ja.format(**facts, scope=scope["ja"])}
 
