@@ -267,7 +267,7 @@ def _notes_on_size(ballots: Ballots) -> list[Text]:
     if not len(ballots) or (items >= FEW and raters >= FEW):
         return []
     counts = f"{_count(len(ballots), 'vote')} of {_count(raters, 'person', 'people')} on {_count(items, 'question')}"
-        en = f"{counts}: with fewer than {FEW} of either the verdict is about these only."
+    en = f"{counts}: with fewer than {FEW} of either the verdict is about these only."
     ja = f"{items}問に対する{raters}人の{len(ballots)}票です。質問か人が{FEW}より少ない間は、結論はこの質問・この人たちに限られます。"
     return [{"en": en, "ja": ja}]
 
