@@ -63,6 +63,31 @@ def take_documents(browser: Browser, app: RunningApp, language: str) -> None:
     context.close()
 
 
+def take_opinions(browser: Browser, app: RunningApp, language: str) -> None:
+    """The Compare tab with a blind duel over the example, and the Feedback tab with the sample campaign."""
+    width, height = SIZES["desktop"]
+    context = browser.new_context(locale={"ja": "ja-JP", "en": "en-US"}[language], viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.goto(app.url)
+    page.wait_for_selector("#variable-1 textarea", timeout=120_000)
+    page.get_by_role("tab", name={"ja": "比較", "en": "Compare"}[language], exact=True).click()
+    page.wait_for_selector("#duel-example, #duel-a", timeout=60_000)
+    page.wait_for_timeout(2000)
+    if page.locator("#duel-example").is_visible():
+        page.click("#duel-example")
+    page.wait_for_selector("#duel-a", timeout=240_000)
+    page.wait_for_timeout(1000)
+    page.screenshot(path=FOLDER / f"comparison-{language}-duel.png")
+    page.get_by_role("tab", name={"ja": "フィードバック", "en": "Feedback"}[language], exact=True).click()
+    page.wait_for_timeout(3000)
+    if page.locator("#feedback-sample").is_visible():
+        page.click("#feedback-sample")
+    page.wait_for_selector("#feedback-submit", timeout=60_000)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=FOLDER / f"feedback-{language}-rate.png")
+    context.close()
+
+
 def main() -> None:
     """All languages and sizes on one app."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -72,6 +97,7 @@ def main() -> None:
             for device in SIZES:
                 take(browser, app, language, device)
             take_documents(browser, app, language)
+            take_opinions(browser, app, language)
         browser.close()
 
 
