@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-KILLS = int(os.environ.get("LLMOPS_TEST_KILLS", "8"))
+KILLS = int(os.environ.get("LLMOPS_TEST_KILLS", "4"))
 """The suite has little time; the figure in BENCHMARKS.md is of 50."""
 ROOT = Path(__file__).parents[2]
 

@@ -22,7 +22,7 @@ from tests.app_process import find_free_port
 from tests.faults.rate_until_killed import RUNS, Told, main
 from tests.wandb_server import WandbServer
 
-KILLS = int(os.environ.get("LLMOPS_TEST_KILLS", "10"))
+KILLS = int(os.environ.get("LLMOPS_TEST_KILLS", "6"))
 """The suite has little time; the figure in BENCHMARKS.md is of 200."""
 LONGEST_S = 5.0
 """Most are shorter: W&B takes a second or two to open a run, and is to be killed before, in and after that."""
