@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 CRITERIA = ("accuracy", "fluency", "usefulness")
 """Those of the rubric `quality` that are rated from 1 to 5."""
 _SHOWN_CHARS = 160
+_TWICE_S = 1.0
+"""Seconds in which a second click on a thumb is a double click, which does not take it back."""
 
 FindRun = Callable[[Any], str | None]
 """The id of the answer a row stands under, from the value of the component it follows."""
@@ -28,7 +31,7 @@ FindRun = Callable[[Any], str | None]
 
 @dataclass(frozen=True)
 class RatingRow:
-    """The buttons under one answer, and what is kept: the id the next thumb is stored under, and the thumb that stands (1, -1 or 0)."""
+    """The buttons under one answer, and what is kept: the id the next thumb is stored under, the `thumb` that stands (1, -1 or 0), and since when."""
 
     up: gr.Button
     down: gr.Button
@@ -63,7 +66,7 @@ def build_row(name: str) -> RatingRow:
     """The buttons under one answer; call inside a row of the class `quiet-row`. `name` is unique on the page."""
     up, down = (gr.Button(sign, size="sm", elem_id=f"rate-{which}-{name}", elem_classes="thumb") for sign, which in (("👍", "up"), ("👎", "down")))
     more = gr.Button(label("rate.more"), size="sm", elem_id=f"rate-more-{name}")
-    return RatingRow(up, down, more, gr.State(""), gr.State(0))
+    return RatingRow(up, down, more, gr.State(""), gr.State({"thumb": 0, "at_s": 0.0}))
 
 
 def build_box(kit: Kit, name: str) -> RatingBox:
@@ -93,15 +96,17 @@ def wire_row(kit: Kit, row: RatingRow, box: RatingBox, *, follows: Any, find: Fi
     """Wire the buttons of `row` to the answer that `find` sees in the component `follows`; whenever that changes, the thumb that stands is shown."""
 
     def on_thumb(value: int) -> Callable[..., list[Any]]:
-        def on_click(request: gr.Request, *, shown: Any, next_id: str, thumb: int) -> list[Any]:
+        def on_click(request: gr.Request, *, shown: Any, next_id: str, thumb: dict[str, float]) -> list[Any]:
             with shown_errors(request):
                 run = _rated(kit, request, find(shown))
-                rater = user_of(request).id
-                if thumb == value:
+                rater, stands = user_of(request).id, thumb["thumb"] == value
+                if stands and time.monotonic() - thumb["at_s"] < _TWICE_S:
+                    return [gr.skip()] * 4
+                if stands:
                     kit.feedback.withdraw_thumb(run, rater=rater)
                 else:
                     kit.feedback.rate(run, thumb=value, rater=rater, id=next_id or None, source="ui")
-                return _shown(0 if thumb == value else value)
+                return _shown(0 if stands else value)
 
         return on_click
 
@@ -157,7 +162,8 @@ def _rated(kit: Kit, request: gr.Request, run_id: str | None) -> Run:
 
 def _shown(thumb: int) -> list[Any]:
     """Updates of the buttons for the thumb that stands, with a fresh id for the next click."""
-    return [gr.Button(variant="primary" if thumb == 1 else "secondary"), gr.Button(variant="primary" if thumb == -1 else "secondary"), new_id(), thumb]
+    up, down = (gr.Button(variant="primary" if thumb == value else "secondary") for value in (1, -1))
+    return [up, down, new_id(), {"thumb": thumb, "at_s": time.monotonic()}]
 
 
 def _tags(text: str) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def ratings(kit: Kit) -> list[Feedback]:
     return kit.feedback.events(every=True)
 
 
-def test_thumbs_and_a_correction_reach_the_store_once_and_are_the_persons_own(browser: Browser, app: RunningApp) -> None:
+def test_thumbs_reach_the_store_once_and_are_the_persons_own(browser: Browser, app: RunningApp) -> None:
     page = answered(browser, app)
     with open_kit(app.workspace) as kit:
         before = len(ratings(kit))
@@ -41,10 +41,18 @@ def test_thumbs_and_a_correction_reach_the_store_once_and_are_the_persons_own(br
         page.wait_for_function("document.querySelector('#rate-down-pane-0').className.includes('primary')")
         run = kit.playground.get(up[0].run_id)
         assert run is not None and kit.feedback.thumb_of(run, rater=run.participant) == -1
+        page.wait_for_timeout(1200)  # a second click within a second is a double click
         page.click("#rate-down-pane-0")
         page.wait_for_function("!document.querySelector('#rate-down-pane-0').className.includes('primary')")
         assert kit.feedback.thumb_of(run, rater=run.participant) == 0
+    page.context.close()
+
+
+def test_what_is_said_in_the_box_reaches_the_store(browser: Browser, app: RunningApp) -> None:
+    page = answered(browser, app)
+    with open_kit(app.workspace) as kit:
         page.click("#rate-more-pane-1")
+        expect(page.locator("#rate-save-playground")).to_be_visible()
         page.locator("#rate-score-playground").get_by_label("4", exact=True).check()
         page.locator("#rate-comment-playground textarea").fill("わかりやすい🙂 ―髙﨑")
         page.locator("#rate-fold-playground").get_by_role("button").first.click()
@@ -52,24 +60,26 @@ def test_thumbs_and_a_correction_reach_the_store_once_and_are_the_persons_own(br
         page.locator("#rate-tags-playground textarea, #rate-tags-playground input").first.fill("要約、短い")
         page.locator("#rate-correction-playground textarea").fill("こう書いてほしい。")
         page.click("#rate-save-playground")
-        expect(page.locator("#rate-box-playground")).to_be_hidden()
+        expect(page.locator(".toast-wrap")).to_contain_text("評価を保存しました")
+        expect(page.locator("#rate-save-playground")).to_be_hidden()
         said = ratings(kit)[-1]
         assert (said.score, said.scores["accuracy"], said.comment) == (4, 5, "わかりやすい🙂 ―髙﨑")
-        assert (said.tags, said.correction, said.source, said.rater) == (("要約", "短い"), "こう書いてほしい。", "ui", run.participant)
+        run = kit.playground.get(said.run_id)
+        assert run is not None and (said.tags, said.correction) == (("要約", "短い"), "こう書いてほしい。")
+        assert (said.source, said.rater) == ("ui", run.participant)
     page.context.close()
 
 
 def test_an_answer_opened_from_the_history_is_rated_and_shows_its_thumb(browser: Browser, app: RunningApp) -> None:
     page = answered(browser, app, locale="en-US")
     page.get_by_role("tab", name="History").click()
-    page.locator("#history-table").get_by_role("gridcell").first.click()
-    page.wait_for_function("document.querySelector('#history-chosen input, #history-chosen textarea').value.length > 30")
-    page.click("#rate-down-history")
-    page.wait_for_function("document.querySelector('#rate-down-history').className.includes('primary')")
-    run_id = page.locator("#history-chosen input, #history-chosen textarea").first.input_value()
     with open_kit(app.workspace) as kit:
-        run = kit.playground.get(run_id)
-        assert run is not None and kit.feedback.thumb_of(run_id, rater=run.participant) == -1
+        run = kit.playground.history(limit=1)[0]
+        page.locator("#history-table").get_by_role("gridcell", name=run.id).first.click()
+        expect(page.locator("#history-chosen textarea, #history-chosen input")).to_have_value(run.id)
+        page.click("#rate-down-history")
+        page.wait_for_function("document.querySelector('#rate-down-history').className.includes('primary')")
+        assert kit.feedback.thumb_of(run, rater=run.participant) == -1
     page.context.close()
 
 
