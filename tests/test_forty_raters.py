@@ -24,9 +24,9 @@ from tests.app_process import start_app
 from tests.rated_runs import make_answer
 from tests.tiny_model import build_tiny_model
 
-WRITERS = 24
-"""People whose answers take long, one after the other: the last of them still waits when all votes are in."""
 PEOPLE, ITEMS = (int(part) for part in os.environ.get("LLMOPS_TEST_RATERS", "40x3").split("x"))
+WRITERS = 60 if ITEMS > 5 else 24
+"""People whose answers take long, one after the other: the last of them still waits when all votes are in."""
 
 
 def prepare(workspace: Path) -> tuple[Comparison, Campaign]:
