@@ -37,7 +37,7 @@ class Ratings:
     has not rated twice. Raises `NotSaved` from everything that writes where the disk refuses; then nothing was written.
     """
 
-    def __init__(self, store: Store, tracking: object = None, *, clock: Callable[[], datetime] = now) -> None:
+    def __init__(self, store: Store, *, clock: Callable[[], datetime] = now) -> None:
         self._store = store
         self._clock = clock
         self._queue = Queue(store, clock)
