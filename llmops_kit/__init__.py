@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmops_kit.kit import Kit as Kit
     from llmops_kit.kit import open_kit as open_kit
     from llmops_kit.settings import Settings as Settings
+    from llmops_kit.tuning.spec import TuneSpec as TuneSpec
     from llmops_kit.types import Message as Message
     from llmops_kit.types import Prompt as Prompt
     from llmops_kit.types import Run as Run
@@ -27,13 +28,14 @@ _HOMES = {
     "open_kit": "kit",
     "Kit": "kit",
     "Settings": "settings",
+    "TuneSpec": "tuning.spec",
     "KitError": "errors",
     "Message": "types",
     "Prompt": "types",
     "Run": "types",
     "Variable": "types",
 }
-__all__ = ["Kit", "KitError", "Message", "Prompt", "Run", "Settings", "Variable", "open_kit"]
+__all__ = ["Kit", "KitError", "Message", "Prompt", "Run", "Settings", "TuneSpec", "Variable", "open_kit"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from llmops_kit.comparison import Comparisons
     from llmops_kit.documents import Documents
     from llmops_kit.feedback import Ratings
+    from llmops_kit.jobs import Jobs
     from llmops_kit.models import Models
     from llmops_kit.playground import Playground
     from llmops_kit.prompts import PromptLibrary
     from llmops_kit.store import Store
     from llmops_kit.tracking import Tracking
+    from llmops_kit.tuning import Tuning
 
 
 class Kit:
@@ -78,6 +80,21 @@ class Kit:
         return Ratings(self.store)
 
     @cached_property
+    def jobs(self) -> Jobs:
+        """Long work in processes of its own: what waits, what runs, what became of it."""
+        from llmops_kit.jobs import Jobs
+
+        return Jobs(self.store, self.settings)
+
+    @cached_property
+    def tuning(self) -> Tuning:
+        """Fine-tuning with LoRA, on examples or on preferences, and training from scratch."""
+        from llmops_kit.tuning import Tuning
+
+        how = {"comparison": lambda: self.comparison, "feedback": lambda: self.feedback}
+        return Tuning(self.store, self.jobs, self.models, self.playground, self.tracking, self.settings, **how)
+
+    @cached_property
     def tracking(self) -> Tracking:
         """The Weights & Biases tables made from the store."""
         from llmops_kit.tracking import Tracking
@@ -88,6 +105,8 @@ class Kit:
         """Send what is waiting to the W&B file, then close the store."""
         if "documents" in self.__dict__:
             self.documents.close()
+        if "jobs" in self.__dict__:
+            self.jobs.close()
         if "tracking" in self.__dict__:
             self.tracking.close()
         self.store.close()

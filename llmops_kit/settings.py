@@ -55,6 +55,12 @@ class Settings(BaseSettings):
     local_timeout_s: float = Field(600.0, gt=0, description="seconds a local answer may take, waiting included")
     local_cache_mb: float = Field(0.0, ge=0, description="megabytes of attention cache for each local model; 0: half of the free ones, at most 4096 on a CPU")
     local_memory_gb: float = Field(0.0, ge=0, description="gigabytes for the weights of all local models together; 0: what the machine has")
+    ray_address: str | None = Field(None, description="address of a Ray cluster's job server (http://host:8265); default: jobs run on this machine")
+    jobs_at_once: int = Field(1, ge=1, le=64, description="jobs that run on this machine (or the Ray cluster) at the same time; further ones queue")
+    jobs_waiting: int = Field(5, ge=1, description="jobs one person may have waiting")
+    job_memory_gb: float = Field(0.0, ge=0, description="gigabytes a job on this machine may take; 0: what is free when it starts")
+    max_training_mb: float = Field(100.0, gt=0, description="largest file of training data, in megabytes")
+    gpu_price_per_h: float = Field(0.0, ge=0, description="US dollars an hour of one GPU (or of this machine, without one) costs, for estimates")
     drain_s: float = Field(20.0, ge=0, description="seconds running answers may finish in after a stop signal")
     max_upload_mb: float = Field(25.0, gt=0, description="largest upload, in megabytes")
     max_request_mb: float = Field(8.0, gt=0, description="largest request that is no upload, in megabytes")
@@ -88,6 +94,16 @@ class Settings(BaseSettings):
     def documents_folder(self) -> Path:
         """Where the files of documents and their search indexes are."""
         return self.workspace.absolute() / "documents"
+
+    @property
+    def jobs_folder(self) -> Path:
+        """Where each job keeps its log, its checkpoints and what it makes, in a folder named by its id."""
+        return self.workspace.absolute() / "jobs"
+
+    @property
+    def adapters_folder(self) -> Path:
+        """Where the finished adapters and models are, in a folder named by the model's id."""
+        return self.workspace.absolute() / "adapters"
 
     @property
     def upload_folder(self) -> Path:

@@ -52,7 +52,7 @@ class ModelEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$", description="the name used everywhere in the kit")
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9._+-]{0,79}$", description="the name used everywhere in the kit")
     provider: Provider
     model: str = Field(min_length=1, max_length=300)
     revision: str | None = Field(None, pattern=r"^([0-9a-f]{40}|refs/pr/[1-9][0-9]{0,5})$")

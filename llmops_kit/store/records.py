@@ -21,6 +21,8 @@ from llmops_kit.types import (
     Evaluation,
     Feedback,
     Grid,
+    Job,
+    JobEvent,
     LabelMove,
     Message,
     Note,
@@ -51,6 +53,8 @@ TABLES: dict[type, sa.Table] = {
     Claim: tables.claims,
     Artifact: tables.artifacts,
     Note: tables.notes,
+    Job: tables.jobs,
+    JobEvent: tables.job_events,
 }
 _ORDER: dict[type, tuple[sa.Column[Any], ...]] = {
     Page: (tables.pages.c.document_id, tables.pages.c.number),
@@ -59,6 +63,7 @@ _ORDER: dict[type, tuple[sa.Column[Any], ...]] = {
     Feedback: (tables.feedback.c.created_at, tables.feedback.c.id),
     Vote: (tables.votes.c.created_at, tables.votes.c.id),
     Note: (tables.notes.c.id,),
+    JobEvent: (tables.job_events.c.job_id, tables.job_events.c.id),
 }
 _TUPLES: dict[type, tuple[str, ...]] = {
     Run: ("flags",),

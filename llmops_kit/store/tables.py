@@ -251,5 +251,34 @@ artifacts = sa.Table(
     *(sa.Column(name, JsonText, nullable=False) for name in ("inputs", "about", "data")),
     sa.UniqueConstraint("name", "version"),
 )
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    _id(),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    sa.Column("owner", ShortText, nullable=False, index=True),
+    sa.Column("kind", sa.String(40), nullable=False),
+    sa.Column("name", ShortText, nullable=False),
+    sa.Column("spec", JsonText, nullable=False),
+    sa.Column("state", sa.String(20), nullable=False, index=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("engine", sa.String(20), nullable=False),
+    sa.Column("handle", JsonText, nullable=False),
+    sa.Column("expected_s", sa.Double),
+    *(sa.Column(name, UtcMoment) for name in ("started_at", "ended_at", "heartbeat_at")),
+    sa.Column("progress", JsonText, nullable=False),
+    sa.Column("cancelled_by", ShortText),
+    *(sa.Column(name, JsonText, nullable=False) for name in ("reason", "result")),
+)
+job_events = sa.Table(
+    "job_events",
+    metadata,
+    _id(),
+    sa.Column("job_id", sa.String(36), nullable=False, index=True),
+    sa.Column("created_at", UtcMoment, nullable=False),
+    *(sa.Column(name, sa.Integer, nullable=False) for name in ("attempt", "step")),
+    sa.Column("kind", sa.String(40), nullable=False),
+    sa.Column("data", JsonText, nullable=False),
+)
 notes = sa.Table("notes", metadata, sa.Column("id", sa.String(60), primary_key=True), sa.Column("value", SafeText, nullable=False))
 applied = sa.Table("migrations", metadata, sa.Column("name", sa.String(60), primary_key=True), sa.Column("applied_at", UtcMoment, nullable=False))

@@ -29,6 +29,11 @@ from llmops_kit.types.feedback import Door as Door
 from llmops_kit.types.feedback import Feedback as Feedback
 from llmops_kit.types.feedback import Note as Note
 from llmops_kit.types.feedback import Vote as Vote
+from llmops_kit.types.jobs import ENDED as ENDED
+from llmops_kit.types.jobs import Job as Job
+from llmops_kit.types.jobs import JobEngine as JobEngine
+from llmops_kit.types.jobs import JobEvent as JobEvent
+from llmops_kit.types.jobs import JobState as JobState
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter", "cancelled", "error"]
