@@ -18,7 +18,7 @@ run: .venv/.run
 install: .venv/.run
 
 test: .venv/.dev check
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.dev
 	@$(BIN)/ruff check .

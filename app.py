@@ -42,5 +42,6 @@ if __name__ == "__main__":
             app = service.build_app(kit, ui.build(kit), mount=mount, **page)
             kit.tracking.start()
             kit.documents.start()
+            kit.jobs.watch()
             server.serve(app, listener, drain_s=settings.drain_s, on_ready=cli.show_address, proxied=bool(settings.allowed_hosts))
     cli.leave()

@@ -18,6 +18,7 @@ KitError
 │   ├── PromptTooLong          the prompt and the answer do not fit its context
 │   └── EndpointError          its server is down, slow, refuses, or answers nonsense
 ├── TrackingError          W&B does not take the rows now; they wait in the store
+├── Diverged               the loss of a training is no number any more; nothing of it is published
 ├── AccessDenied           somebody asked for what is not theirs
 └── Cancelled              the person stopped it; not a fault
 
@@ -254,6 +255,17 @@ class TrackingError(KitError):
     key = "error.tracking"
     what = {"en": "The W&B tables could not be written: {reason}.", "ja": "W&Bの表に書き込めませんでした：{reason}。"}
     next_step = {"en": "The rows are safe in the store and will be sent again.", "ja": "データはワークスペースに残っており、あとで自動的に送り直します。"}
+
+
+class Diverged(KitError):
+    """The loss of a training became NaN or infinite (`step`, `loss`). Its adapter is not published."""
+
+    key = "error.diverged"
+    what = {"en": "The training diverged: the loss was {loss} at step {step}.", "ja": "学習が発散しました（ステップ{step}で損失が{loss}）。"}
+    next_step = {
+        "en": "Lower the learning rate (a tenth of it, say) or look for broken rows, then start again.",
+        "ja": "学習率を下げるか（たとえば10分の1）、データに壊れた行がないか確かめて、もう一度実行してください。",
+    }
 
 
 class AccessDenied(KitError):

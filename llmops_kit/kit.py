@@ -91,8 +91,8 @@ class Kit:
         """Fine-tuning with LoRA, on examples or on preferences, and training from scratch."""
         from llmops_kit.tuning import Tuning
 
-        how = {"comparison": lambda: self.comparison, "feedback": lambda: self.feedback}
-        return Tuning(self.store, self.jobs, self.models, self.playground, self.tracking, self.settings, **how)
+        nouns = (self.store, self.jobs, self.models, self.playground, self.tracking)
+        return Tuning(*nouns, self.settings, comparison=lambda: self.comparison, feedback=lambda: self.feedback)
 
     @cached_property
     def tracking(self) -> Tracking:

@@ -6,11 +6,14 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Language = Literal["auto", "ja", "en"]
+JOB_MARK = "LLMOPS_JOB"
+"""The variable of the environment by which the processes of a job are known."""
 
 
 class Settings(BaseSettings):
@@ -129,6 +132,7 @@ def silence_libraries(settings: Settings) -> None:
         "LANGSMITH_TRACING": "false",
         "LANGCHAIN_TRACING_V2": "false",
         "TOKENIZERS_PARALLELISM": "false",
+        "RAY_USAGE_STATS_ENABLED": "0",
         "WANDB_SILENT": "true",
         "WANDB_ERROR_REPORTING": "false",
         "NO_PROXY": "127.0.0.1,localhost,::1",
@@ -159,3 +163,44 @@ def wandb_environment(folder: Path, base_url: str | None) -> dict[str, str]:
     place_wandb(folder)
     own = {"WANDB_MODE": "online", "WANDB_DIR": str(folder.parent), **({"WANDB_BASE_URL": base_url} if base_url else {})}
     return {**{name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}, **own}
+
+
+def job_environment(settings: Settings, job_id: str) -> dict[str, str]:
+    """The environment of the process of a job: this one's, with these settings in it and the job's mark."""
+    threads = {"OMP_NUM_THREADS": str(settings.local_threads)} if settings.local_threads else {}
+    unset = {f"LLMOPS_{name.upper()}" for name in type(settings).model_fields} | {"WANDB_SERVICE"}
+    kept = {name: value for name, value in os.environ.items() if name not in unset}
+    found_in = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), kept.get("PYTHONPATH"))))  # this very kit, installed or not
+    return {**kept, **_as_environment(settings), **threads, "PYTHONPATH": found_in, "PYTHONUNBUFFERED": "1", JOB_MARK: job_id}
+
+
+def cluster_environment(settings: Settings, job_id: str) -> dict[str, str]:
+    """What a job on a cluster is told: the settings and its mark, without secrets, since a cluster shows and keeps what it is told.
+
+    A database address with a password is left to the environment of the nodes.
+    """
+    told = _as_environment(settings)
+    if urlsplit(told.get("LLMOPS_DATABASE_URL", "")).password is not None:
+        del told["LLMOPS_DATABASE_URL"]
+    return {**told, "PYTHONUNBUFFERED": "1", JOB_MARK: job_id}
+
+
+def process_rank() -> tuple[int, int]:
+    """Which of how many processes that train together this is: (0, 1) where it trains alone. Launchers say so in the environment."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _as_environment(settings: Settings) -> dict[str, str]:
+    """The settings as `Settings` reads them from the environment, with whole paths; those that are None are left out."""
+    plain: dict[str, str] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        elif isinstance(value, Path):
+            value = value.absolute()
+        elif isinstance(value, tuple):
+            value = ",".join(value)
+        if value is not None:
+            plain[f"LLMOPS_{name.upper()}"] = str(value)
+    return plain

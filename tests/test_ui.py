@@ -51,7 +51,7 @@ def test_both_languages_have_the_same_keys_and_blanks() -> None:
 def test_japanese_is_japanese_and_english_is_not() -> None:
     kana_or_kanji = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
     same = {"app.title", "app.english", "app.japanese", "playground.top_p", "batch.csv", "batch.xlsx", "batch.jsonl"}
-    same |= {"facts.cost", "facts.schema_bad", "ask.part_of"}
+    same |= {"facts.cost", "facts.schema_bad", "ask.part_of", "tune.file", "tune.method_lora", "tune.n", "tune.range", "tune.on_device"}
     untranslated = [key for key, text in sentences("ja").items() if not kana_or_kanji.search(text) and key not in same]
     assert untranslated == []
     assert [key for key, text in sentences("en").items() if kana_or_kanji.search(text) and key != "app.japanese"] == []
@@ -64,12 +64,14 @@ DERIVED = (
     *("feedback.column_", "feedback.kind_", "feedback.vote_", "feedback.wandb_"),
     *("campaign.column_", "campaign.kind_", "campaign.preset_", "campaign.raters_", "campaign.source_"),
     *("compare.column_", "compare.measure_", "compare.tags", "duel.vote_", "duel.told_"),
+    *("tune.source_", "tune.sample_", "tune.missing_", "tune.role_", "tune.preset_", "tune.method_", "tune.field_", "tune.tile_", "tune.basis_"),
+    *("tune.state_", "tune.column_", "tune.rank_", "tune.fact_", "tune.texts_", "tune.size_", "tune.cancel_told", "tune.resume_told"),
 )
 
 
 def test_every_key_is_used_and_every_used_key_exists() -> None:
     source = "\n".join(path.read_text() for path in UI.rglob("*.py"))
-    families = "app|playground|facts|batch|history|versions|models|time|tab|error|documents|ask|evidence|rag_eval|compare|duel|feedback|campaign|rate"
+    families = "app|playground|facts|batch|history|versions|models|time|tab|error|documents|ask|evidence|rag_eval|compare|duel|feedback|campaign|rate|tune|bell"
     used = set(re.findall(rf"""["']((?:{families})\.[a-z_]+)["']""", source))
     assert used <= sentences("en").keys()
     derived = ("facts.", "batch.", "history.", "models.", *DERIVED)  # also used as f"{family}{name}"

@@ -12,24 +12,29 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmops_kit.errors import InvalidValue, KitError, ModelNotReady, UnknownName
 from llmops_kit.models.availability import find_blocker, find_commit, find_folder
-from llmops_kit.models.catalogue import PACKAGE_FILE, ModelEntry, Provider, read_catalogue
+from llmops_kit.models.catalogue import ModelEntry, Provider
+from llmops_kit.models.catalogue_file import CatalogueFile
 from llmops_kit.models.embedders import Embedders, refuse_embedder, require_kind
 from llmops_kit.models.endpoints import Endpoints
 from llmops_kit.models.readiness import Machine, ModelState, choose_number_format, measure_machine, not_ready
 from llmops_kit.models.residents import LoadedInfo, Resident, Residents
-from llmops_kit.models.workspace import append_entry, make_entry, name_pin, read_pins, write_pin
+from llmops_kit.models.trainable import Encoders, open_trainable, refuse_untunable
+from llmops_kit.models.workspace import make_entry, name_pin, read_pins, write_pin
 from llmops_kit.settings import Settings, secret
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import pandas as pd
     from langchain_core.language_models import BaseChatModel
 
+    from llmops_kit.models.catalogue import DType
     from llmops_kit.models.download import DownloadProgress, Report
     from llmops_kit.models.embedders import Embedder, Reranker
+    from llmops_kit.models.loading import LoadedModel
     from llmops_kit.models.requests import EngineLoad, QueuePlace, Score
     from llmops_kit.models.selftest import CheckResult
+    from llmops_kit.models.turns import TurnEncoder
     from llmops_kit.types import Message
 
     PromptLike = str | Sequence[Message]
@@ -42,28 +47,31 @@ STARTER_WEIGHTS = Path(__file__).parent.parent / "starter" / "weights"
 class Models:
     """The model catalogue of one workspace and the models it holds in memory, for any number of threads.
 
-    The catalogue is the package's, then the workspace's `models.yaml`, whose entries replace those of the same id.
+    The catalogue is the package's, then the workspace's `models.yaml`, whose entries replace those of the same id. What another
+    process adds there (a job that ends, another notebook) is in every list at once.
     Raises `CatalogueError` where that file has an entry that does not serve.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.RLock()
-        self._entries = self._read_entries()
+        self._catalogue = CatalogueFile(settings.catalogue_file, self._forget)
         self._pins = read_pins(settings.workspace)
         self._residents, self._embedders, self._endpoints = Residents(settings), Embedders(), Endpoints(settings)
+        self._encoders = Encoders()
         self._downloads: dict[str, DownloadProgress | None] = {}
 
     def entries(self, *, embedders: bool = False) -> tuple[ModelEntry, ...]:
         """Every chat model of the catalogue, with the commit its download is pinned to; `embedders` adds those that give vectors or scores."""
         with self._lock:
-            return tuple(self._pinned(entry) for entry in self._entries.values() if embedders or entry.can_chat)
+            return tuple(self._pinned(entry) for entry in self._catalogue.entries().values() if embedders or entry.can_chat)
 
     def get(self, id: str) -> ModelEntry:
         """The entry `id`. Raises `UnknownName` where there is none."""
         with self._lock:
-            if id not in self._entries:
-                known = ", ".join(self._entries)
+            entries = self._catalogue.entries()
+            if id not in entries:
+                known = ", ".join(entries)
                 raise UnknownName(
                     en=f"There is no model named “{id}”. Known: {known}.",
                     ja=f"モデル「{id}」は見つかりません。使えるもの：{known}。",
@@ -71,7 +79,7 @@ class Models:
                     name=id,
                     known=known,
                 )
-            return self._pinned(self._entries[id])
+            return self._pinned(entries[id])
 
     def add(
         self, id: str, *, provider: Provider | None = None, model: str | None = None, base_url: str | None = None, base: str | None = None, **fields: Any
@@ -89,16 +97,7 @@ class Models:
         """
         given = {"provider": provider, "model": model, "base_url": base_url, **fields}
         entry = make_entry(id, given, base=None if base is None else self.get(base))
-        with self._lock:
-            if id in self._entries:
-                raise InvalidValue(
-                    en=f"There is already a model “{id}”. Choose another id, or edit {self._settings.catalogue_file}.",
-                    ja=f"モデル「{id}」は既にあります。別のidにするか、{self._settings.catalogue_file}を編集してください。",
-                    name="id",
-                    value=id,
-                )
-            append_entry(self._settings.catalogue_file, entry.model_dump(mode="json", exclude_unset=True))
-            self._entries = {**self._entries, id: entry}
+        self._catalogue.add(entry)
         return entry
 
     def table(self, language: str | None = None) -> pd.DataFrame:
@@ -204,7 +203,7 @@ class Models:
         finally:
             del self._downloads[model]
         with self._lock:
-            self._pins = write_pin(self._settings.workspace, name_pin(self._entries[model]), commit)
+            self._pins = write_pin(self._settings.workspace, name_pin(self._catalogue.entries().get(model, entry)), commit)
         self._residents.forget_refusal(model)
         self._embedders.forget_refusal(model)
         return folder
@@ -254,6 +253,33 @@ class Models:
             raise InvalidValue(name="model", value=model, allowed="starter-lm, huggingface")
         return engine.score_texts(pairs)
 
+    def turn_encoder(self, id: str) -> TurnEncoder:
+        """Turns conversations into the ids the model `id` is trained on, without its weights. Raises as `chat`; `InvalidValue` where it cannot be tuned."""
+        entry = self.get(id)
+        refuse_untunable(entry.model_copy(update={"adapter": None}))
+        folder = self._find_folder(entry)
+        if folder is None:
+            raise not_ready(entry, self._find_blocker(entry, measure_machine()) or ModelState("needs_download", size_mb=entry.download_mb))
+        return self._encoders.get(entry, folder)
+
+    def files(self, id: str) -> tuple[Path, str | None]:
+        """The folder of a model's files and the commit it came from, if it did. Raises: `UnknownName`; `ModelNotReady` where they are not here."""
+        entry = self.get(id)
+        folder = self._find_folder(entry) if entry.provider != "openai" else None
+        if folder is None:
+            raise not_ready(entry, self.state(id))
+        return folder, find_commit(entry, folder, self._settings)
+
+    def open_trainable(self, id: str, *, dtype: DType, quantize: bool = False, device: str | None = None) -> LoadedModel:
+        """The model with weights of its own, which nobody else sees change. `quantize`: four bits (CUDA). Raises as `turn_encoder`; `ModelRefused`."""
+        entry = self.get(id)
+        refuse_untunable(entry)
+        state, folder = self._find_blocker(entry, measure_machine()), self._find_folder(entry)
+        if folder is None or (state is not None and state.status != "too_large"):  # whether training fits is for its own estimate to say
+            raise not_ready(entry, state or ModelState("needs_download", size_mb=entry.download_mb))
+        revision = find_commit(entry, folder, self._settings)
+        return open_trainable(entry, folder, self._settings, revision=revision, dtype=dtype, quantize=quantize, device=device)
+
     def _find_state(self, entry: ModelEntry, machine: Machine | None, *, api_key: str | None = None) -> ModelState:
         if entry.provider == "openai":
             env = entry.api_key_env
@@ -276,9 +302,13 @@ class Models:
     def _find_folder(self, entry: ModelEntry) -> Path | None:
         return find_folder(entry, self._settings, STARTER_WEIGHTS)
 
-    def _read_entries(self) -> dict[str, ModelEntry]:
-        entries = {entry.id: entry for entry in read_catalogue(PACKAGE_FILE)}
-        return entries | {entry.id: entry for entry in read_catalogue(self._settings.catalogue_file)}
+    def _forget(self, ids: Iterable[str]) -> None:
+        """Let go of what is in memory under the ids of entries that changed in the file."""
+        for id in ids:
+            self._residents.forget_refusal(id)
+            self._embedders.forget_refusal(id)
+            self._residents.drop(id)
+            self._embedders.drop(id)
 
     def _pinned(self, entry: ModelEntry) -> ModelEntry:
         if entry.provider != "huggingface" or (entry.revision is not None and not entry.revision.startswith("refs/")):

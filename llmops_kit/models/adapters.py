@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llmops_kit.models.adapter_files import find_unshareable
 from llmops_kit.models.loading import ONE_AT_A_TIME
 
 _BASE = "__base__"  # PEFT's word for a row without an adapter
-_SHARED_PARTS = ("use_dora", "modules_to_save", "trainable_token_indices", "target_parameters", "alora_invocation_tokens")
 
 
 def import_peft() -> None:
@@ -30,11 +30,9 @@ def _quiet() -> Iterator[None]:
 
 def _refuse_unshareable(config: Any) -> None:
     """Refuse what PEFT would apply to every row of the batch, or cannot apply to some of them."""
-    kind = str(config.peft_type).rpartition(".")[2]
-    parts = [f"{name}={getattr(config, name)}" for name in _SHARED_PARTS if getattr(config, name, None)]
-    parts += [f"bias={config.bias}"] if getattr(config, "bias", "none") != "none" else []
-    if kind != "LORA" or parts:
-        raise ValueError(f"{', '.join([f'peft_type={kind}', *parts])}; only plain LoRA adapters can share a batch. Merge it into its base instead")
+    plain = {**config.to_dict(), "peft_type": str(config.peft_type).rpartition(".")[2]}
+    if (parts := find_unshareable(plain)) is not None:
+        raise ValueError(f"{parts}; only plain LoRA adapters can share a batch. Merge it into its base instead")
 
 
 class AdapterRack:

@@ -12,14 +12,14 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmops_kit.errors import KitError, ModelRefused
 from llmops_kit.models.catalogue import ModelEntry
 from llmops_kit.models.chat_template import apply_template
 from llmops_kit.models.control_tokens import encode_parts, find_control_tokens, mark_messages
 from llmops_kit.models.loading_progress import watch_tensors
-from llmops_kit.models.prompt_style import merge_system, render_prompt
+from llmops_kit.models.prompt_style import prepare_turns, render_prompt
 from llmops_kit.models.readiness import has_fast_bfloat16
 from llmops_kit.models.tokenizer import compare_tokenizer, load_tokenizer, refuse_differences
 from llmops_kit.settings import Settings
@@ -68,33 +68,45 @@ class LoadedModel:
 
     def render_text(self, messages: Sequence[Message]) -> str:
         """The rendered prompt as text."""
-        turns = tuple(messages)
-        if self.entry.system_prompt and not any(turn.role == "system" for turn in turns):
-            turns = (Message("system", self.entry.system_prompt), *turns)
-        if self.entry.system_in_user:
-            turns = merge_system(turns)
+        turns = prepare_turns(self.entry, messages)
         if self.entry.prompt_style != "chat_template":
             return render_prompt(self.entry.prompt_style, turns, newline_token=self.entry.newline_token)
         return apply_template(self.entry, self.tokenizer, turns)
 
 
 def load_model(
-    entry: ModelEntry, folder: Path, settings: Settings, *, revision: str | None = None, progress: Callable[[float], None] | None = None
+    entry: ModelEntry,
+    folder: Path,
+    settings: Settings,
+    *,
+    revision: str | None = None,
+    progress: Callable[[float], None] | None = None,
+    device: str | None = None,
+    quantize: bool = False,
 ) -> LoadedModel:
     """Load the model in `folder` and check it: files, tokenizer, shapes, finite weights.
 
     `revision` is the commit the folder holds; without it the files' own fingerprint stands for it. `progress` is told
-    the share of the tensors read, from 0 to 1.
+    the share of the tensors read, from 0 to 1. `device` (`cuda:1`, …) goes before what `choose_device` finds; `quantize` puts the weights
+    of linear layers into four bits (bitsandbytes' NF4 with double quantisation, as QLoRA has it), on CUDA only.
 
     Raises:
         ModelRefused: a checksum, the tokenizer self-test or the weights are wrong, there are no safetensors, or the model
             wants to run code of its own.
     """
     with ONE_AT_A_TIME:
-        return _load(entry, folder, settings, revision, progress)
+        return _load(entry, folder, settings, revision, progress, device, quantize)
 
 
-def _load(entry: ModelEntry, folder: Path, settings: Settings, revision: str | None, progress: Callable[[float], None] | None) -> LoadedModel:
+def _load(
+    entry: ModelEntry,
+    folder: Path,
+    settings: Settings,
+    revision: str | None,
+    progress: Callable[[float], None] | None,
+    wanted: str | None,
+    quantize: bool,
+) -> LoadedModel:
     import torch
 
     # Here and in every thread but the engine's: a second pool of OpenMP threads makes more threads than cores, after which
@@ -105,12 +117,12 @@ def _load(entry: ModelEntry, folder: Path, settings: Settings, revision: str | N
     _check_files(entry, folder, settings)
     tokenizer = load_tokenizer(entry, folder)
     refuse_differences(entry, compare_tokenizer(tokenizer, entry, folder))
-    device = choose_device()
-    dtype = choose_dtype(entry, device)
+    device = wanted or choose_device()
+    dtype = choose_dtype(entry, device.partition(":")[0])
     with watch_tensors(progress):
-        model = _read_weights(entry, folder, settings, dtype=dtype)
+        model = _read_weights(entry, folder, settings, dtype=dtype, **(_four_bits(device, dtype) if quantize else {}))
     _check_finite(entry, model)
-    model = model.to(device).eval()  # type: ignore[arg-type, unused-ignore]
+    model = (model if quantize else model.to(device)).eval()  # type: ignore[arg-type, unused-ignore]
     size_mb = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()) / 1e6
     return LoadedModel(
         entry=entry, model=model, tokenizer=tokenizer, revision=revision or fingerprint(folder), device=device, dtype=dtype, memory_mb=size_mb
@@ -216,7 +228,7 @@ def _may_run_code(entry: ModelEntry, settings: Settings) -> bool:
     return entry.trust_remote_code and settings.allow_remote_code
 
 
-def _read_weights(entry: ModelEntry, folder: Path, settings: Settings, *, dtype: str) -> PreTrainedModel:
+def _read_weights(entry: ModelEntry, folder: Path, settings: Settings, *, dtype: str, **further: Any) -> PreTrainedModel:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -232,6 +244,7 @@ def _read_weights(entry: ModelEntry, folder: Path, settings: Settings, *, dtype:
             trust_remote_code=_may_run_code(entry, settings),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are named in the report, and refused below
+            **further,
         )
     except KitError:
         raise
@@ -247,6 +260,16 @@ def _read_weights(entry: ModelEntry, folder: Path, settings: Settings, *, dtype:
             ja=f"{len(wrong)}個のテンソルが無いか形が違います：{shown}",
         )
     return model
+
+
+def _four_bits(device: str, dtype: str) -> dict[str, Any]:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=getattr(torch, dtype)
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _tensor_name(item: str | tuple[str, object, object]) -> str:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from llmops_kit.errors import InvalidValue
 from llmops_kit.types import Message
+
+if TYPE_CHECKING:
+    from llmops_kit.models.catalogue import ModelEntry
 
 _ALPACA_HEAD = "以下は、タスクを説明する指示です。要求を適切に満たす応答を書きなさい。"
 _ALPACA_INPUT_HEAD = "以下は、タスクを説明する指示と、文脈のある入力の組み合わせです。要求を適切に満たす応答を書きなさい。"
@@ -33,6 +37,21 @@ def render_prompt(style: str, messages: Sequence[Message], *, newline_token: str
             en="The conversation must end with a user message.", ja="会話の最後はユーザーの発言にしてください。", name="messages", value=len(messages)
         )
     return _STYLES[style](messages, newline_token)
+
+
+def prepare_turns(entry: ModelEntry, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The turns as the entry's format takes them: with its system message where they bring none, or that in the first user turn."""
+    turns = tuple(messages)
+    if entry.system_prompt and not any(turn.role == "system" for turn in turns):
+        turns = (Message("system", entry.system_prompt), *turns)
+    return merge_system(turns) if entry.system_in_user else turns
+
+
+def frame_answer(style: str, answer: str, *, newline_token: str | None = None) -> str:
+    """The answer as it stands after a prompt in the format `style`, without the token that ends it."""
+    if style == "rinna_nl":
+        return answer.replace("\n", newline_token or "<NL>")
+    return f" {answer} " if style == "llama2" else answer
 
 
 def merge_system(messages: Sequence[Message]) -> tuple[Message, ...]:

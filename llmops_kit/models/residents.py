@@ -183,6 +183,7 @@ class Residents:
             base = self._load_base(entry, folder, commit)
             fresh_mb = base.loaded.memory_mb
         adapter = f"adapter{next(self._adapter_numbers)}" if entry.adapter else None
+        _check_origin(entry, base.loaded, folder)
         engine = base.engine.for_entry(entry, adapter=adapter)
         if adapter and entry.adapter:
             engine.load_adapter(adapter, Path(entry.adapter))
@@ -215,6 +216,27 @@ class Residents:
 def _name_base(entry: ModelEntry) -> tuple[Any, ...]:
     """What two entries have in common that may share weights."""
     return tuple(getattr(entry, name) for name in _WEIGHT_FIELDS)
+
+
+def _check_origin(entry: ModelEntry, loaded: LoadedModel, folder: Path) -> None:
+    """Refuse an adapter that is damaged or was made for other weights or another prompt format; also a merged model of another format.
+
+    Raises: `ModelRefused`.
+    """
+    from llmops_kit.models import adapter_files
+    from llmops_kit.models.loading import fingerprint
+    from llmops_kit.models.turns import TurnEncoder
+
+    if entry.adapter is None and not (folder / adapter_files.CARD_FILE).is_file():
+        return
+    template_sha256 = TurnEncoder(entry, loaded.tokenizer, folder).template_sha256
+    if entry.adapter is None:
+        adapter_files.check_sums(entry.id, folder)
+        card = {**(adapter_files.read_card(folder) or {}), "base_revision": None, "base_fingerprint": None}
+        adapter_files.check_origin(entry.id, card, revisions=(), template_sha256=template_sha256)
+    else:
+        revisions = {loaded.revision, fingerprint(folder)}
+        adapter_files.check_adapter(entry.id, Path(entry.adapter), loaded.model, revisions=revisions, template_sha256=template_sha256)
 
 
 def _is_busy(held: Resident) -> bool:

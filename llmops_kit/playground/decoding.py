@@ -131,13 +131,14 @@ def absent(name: str, *, en: str, ja: str, known: Iterable[str]) -> UnknownName:
     )
 
 
-def refused(file: str, reason_en: str, reason_ja: str) -> UnreadableFile:
-    """The error that says why `file` was not read, with the usual next step."""
+def refused(file: str, reason_en: str, reason_ja: str, *, line: int = 0) -> UnreadableFile:
+    """The error that says why `file` was not read, with the usual next step. `line` is where in it, from 1 (0: nowhere in particular)."""
     return UnreadableFile(
         en=f"“{file}” could not be read: {reason_en}. {UnreadableFile.next_step['en']}",
         ja=f"「{file}」を読めませんでした：{reason_ja}。{UnreadableFile.next_step['ja']}",
         file=file,
-        reason=reason_en,
+        reason={"en": reason_en, "ja": reason_ja},
+        line=line,
     )
 
 

@@ -50,9 +50,10 @@ def _loads(text: str, name: str, line: int = 0) -> Any:
         return json.loads(text, parse_float=_Typed)
     except json.JSONDecodeError as fault:
         place = line or fault.lineno
-        raise refused(name, f"line {place:,} is not proper JSON ({fault.msg})", f"{place:,}行目がJSONとして正しくありません（{fault.msg}）") from fault
+        ja = f"{place:,}行目がJSONとして正しくありません（{fault.msg}）"
+        raise refused(name, f"line {place:,} is not proper JSON ({fault.msg})", ja, line=place) from fault
     except (RecursionError, ValueError) as fault:  # nested too deep; a number of thousands of digits
-        raise refused(name, "its JSON is nested too deep or holds an endless number", "JSONの入れ子が深すぎるか、数値が長すぎます") from fault
+        raise refused(name, "its JSON is nested too deep or holds an endless number", "JSONの入れ子が深すぎるか、数値が長すぎます", line=line) from fault
 
 
 def read_objects(
@@ -69,7 +70,7 @@ def read_objects(
     for number, value in numbered:
         if not isinstance(value, dict):
             ja = f"{number:,}件目が名前付きの値（JSONオブジェクト）ではありません"
-            problem = refused(file, f"row {number:,} is not a JSON object with named values", ja)
+            problem = refused(file, f"row {number:,} is not a JSON object with named values", ja, line=number)
             if problems is None:
                 raise problem
             problems.append(problem)

@@ -81,18 +81,20 @@ def read_rows(
     max_mb: float = 25.0,
     max_rows: int = 10_000,
     lenient: bool = False,
+    kind: str | None = None,
 ) -> RowTable:
     """Read a table from a path or from bytes (`file` is then the name it was uploaded as).
 
     `encoding` overrules detection, `sheet` chooses a sheet of a workbook, `header=False` names the columns
     `column_1`, `column_2`, …. At most `max_mb` megabytes and `max_rows` rows. `lenient` leaves out rows that have more cells
-    than the header, or of JSON lines those that are none, instead of refusing the file.
+    than the header, or of JSON lines those that are none, instead of refusing the file. `kind`, one of `FORMATS`, overrules what
+    the name says.
 
     Raises: `UnreadableFile` with the reason and, where one helps, the line; `UnknownName` for a missing sheet.
     """
     name = file or ("upload" if isinstance(source, bytes) else Path(source).name)
     data = _load(source, name, max_mb)
-    kind = _format(name, data)
+    kind = kind or _format(name, data)
     delimiter, used = None, None
     sheets: tuple[str, ...] = ()
     problems: list[UnreadableFile] | None = [] if lenient else None
@@ -107,7 +109,7 @@ def read_rows(
             delimiter = "\t" if kind == ".tsv" else find_delimiter(text)
             columns, rows = _tabulate(_records(text, delimiter, name), name, header, max_rows, problems)
     if not rows:
-        raise refused(name, "it has no rows below its header", "見出しの下に行がありません")
+        raise problems[0] if problems else refused(name, "it has no rows below its header", "見出しの下に行がありません")
     how: dict[str, Any] = {"format": kind[1:], "encoding": used, "delimiter": delimiter, "sheets": sheets}
     return RowTable(file=name, columns=columns, rows=tuple(rows.values()), lines=tuple(rows), problems=tuple(problems or ()), **how)
 
@@ -227,7 +229,7 @@ def _tabulate(
     for number, record in filled:
         if any(record[len(columns) :]):
             en = f"line {number:,} has {len(record):,} cells, the header has {len(columns):,}"
-            problem = refused(file, en, f"{number:,}行目のセルは{len(record):,}個ですが、見出しは{len(columns):,}個です")
+            problem = refused(file, en, f"{number:,}行目のセルは{len(record):,}個ですが、見出しは{len(columns):,}個です", line=number)
             if problems is None:
                 raise problem
             problems.append(problem)

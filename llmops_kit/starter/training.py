@@ -145,16 +145,44 @@ def answer_loss(model: LlamaForCausalLM, inputs: torch.Tensor, targets: torch.Te
     return losses.sum() / weights.sum(), float((logits.argmax(-1) == gold).float().mean())
 
 
+@dataclass(frozen=True)
+class Taken:
+    """One step: its loss, the share of tokens it had right, the length of the gradient before it was cut, and its size in tokens."""
+
+    loss: float
+    accuracy: float
+    grad_norm: float
+    tokens: int
+    width: int
+    answer_tokens: int
+
+
+def take_step(model: LlamaForCausalLM, optimiser: torch.optim.Optimizer, plan: Plan, batch: Batch, *, step: int, progress: float, pad: int) -> Taken:
+    """One optimiser step on `batch`: step number `step` (from 0), `progress` being how much of the run is over, from 0 to 1."""
+    import torch
+
+    device = next(model.parameters()).device
+    inputs, targets, weights = (part.to(device) for part in collate(batch, pad))
+    for group in optimiser.param_groups:
+        group["lr"] = plan.learning_rate * group["share"] * warm(step, plan) * decay(progress)
+    with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+        loss, accuracy = answer_loss(model, inputs, targets, weights)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+    optimiser.step()
+    return Taken(loss.item(), accuracy, float(norm), inputs.numel(), inputs.shape[1], int((targets != IGNORED).sum()))
+
+
 def train(model: LlamaForCausalLM, tokenizer: Tokenizer, curriculum: Curriculum, plan: Plan, *, checkpoint: Path | None = None) -> History:
     """Train in place, saving the state to `checkpoint` with every fifth log row. Deterministic for a seed unless a time limit cuts it short."""
     import torch
 
     torch.manual_seed(plan.seed)
     torch.set_num_threads(plan.threads)
-    device = next(model.parameters()).device
     rng = Random(plan.seed)
     pad, first, vocabulary = tokenizer.get_vocab()[PAD], len(SPECIAL_TOKENS) + 256, tokenizer.get_vocab_size()
-    optimiser = _build_optimiser(model, plan)
+    optimiser = build_optimiser(model, plan)
     history, batches = History(), feed(rng, tokenizer, curriculum, plan)
     started_cpu, started_wall = time.process_time(), time.monotonic()
     recent: list[tuple[float, float]] = []
@@ -165,22 +193,14 @@ def train(model: LlamaForCausalLM, tokenizer: Tokenizer, curriculum: Curriculum,
             break
         copying = step < plan.copy_steps or rng.random() < plan.copy_share
         batch = copying_batch(rng, vocabulary=vocabulary, first=first, tokens=plan.batch_tokens) if copying else next(batches)
-        inputs, targets, weights = (part.to(device) for part in collate(batch, pad))
-        for group in optimiser.param_groups:
-            group["lr"] = plan.learning_rate * group["share"] * min(1.0, (step + 1) / plan.warmup_steps) * _decay(progress)
-        with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
-            loss, accuracy = answer_loss(model, inputs, targets, weights)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
-        optimiser.step()
-        history.tokens += inputs.numel()
-        history.attended += inputs.numel() * inputs.shape[1]
+        taken = take_step(model, optimiser, plan, batch, step=step, progress=progress, pad=pad)
+        history.tokens += taken.tokens
+        history.attended += taken.tokens * taken.width
         history.rows += len(batch)
-        history.answer_tokens += int((targets != IGNORED).sum())
+        history.answer_tokens += taken.answer_tokens
         history.steps = step + 1
         if not copying or step < plan.copy_steps:
-            recent.append((loss.item(), accuracy))
+            recent.append((taken.loss, taken.accuracy))
         if (step + 1) % plan.log_every == 0:
             history.log.append(_summary(step + 1, recent, history, time.process_time() - started_cpu))
             log.info("%s", history.log[-1])
@@ -196,7 +216,7 @@ def _share(started_s: float, now_s: float, limit_minutes: float | None) -> float
     return (now_s - started_s) / 60 / limit_minutes if limit_minutes else 0.0
 
 
-def _build_optimiser(model: LlamaForCausalLM, plan: Plan) -> torch.optim.Optimizer:
+def build_optimiser(model: LlamaForCausalLM, plan: Plan) -> torch.optim.Optimizer:
     """AdamW; what was written by hand (embeddings, attention of the first two layers) learns more slowly, so that it is not lost.
 
     At the full rate the embeddings of rare tokens drift together, because the softmax pushes all of them away at every step, and are then
@@ -214,7 +234,12 @@ def _build_optimiser(model: LlamaForCausalLM, plan: Plan) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.97), eps=1e-9, fused=True)
 
 
-def _decay(progress: float) -> float:
+def warm(step: int, plan: Plan) -> float:
+    """How much of the learning rate step `step` (from 0) has while it rises."""
+    return min(1.0, (step + 1) / plan.warmup_steps)
+
+
+def decay(progress: float) -> float:
     """Full rate for the first half, then a half-cosine down to a twentieth."""
     if progress < 0.5:
         return 1.0

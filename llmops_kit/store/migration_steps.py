@@ -20,9 +20,11 @@ def rebuild(connection: sa.Connection, name: str, texts: tuple[str, ...]) -> Non
 
 
 def create(connection: sa.Connection, name: str, *parts: sa.schema.SchemaItem) -> None:
+    """Make a table of these columns and indexes, unless it is there."""
     sa.Table(name, sa.MetaData(), *parts, sqlite_autoincrement=name == "outbox").create(connection, checkfirst=True)
 
 
 def text(name: str, length: int | None = None, *, primary_key: bool = False, nullable: bool = True, index: bool = False) -> sa.Column[str]:
+    """A column of text, or of strings of at most `length` characters."""
     kind = sa.Text() if length is None else sa.String(length)
     return sa.Column(name, kind, primary_key=primary_key, nullable=nullable and not primary_key, index=index)

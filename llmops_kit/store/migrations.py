@@ -7,7 +7,6 @@ somewhere has already run it. A new workspace is made from `tables.py` at once; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import sqlalchemy as sa
 

@@ -24,12 +24,13 @@ from llmops_kit.errors import KitError
 from llmops_kit.progress import Progress, show_progress
 from llmops_kit.settings import Settings
 from llmops_kit.tracking.artifacts import list_artifacts
+from llmops_kit.tracking.job_runs import JobRuns
 from llmops_kit.tracking.offline import read_table as read_table
 from llmops_kit.tracking.online import link_inputs, upload_folders
 from llmops_kit.tracking.outbox import Outbox
 from llmops_kit.tracking.relay import Relay
 from llmops_kit.tracking.rows import KINDS
-from llmops_kit.types import OutboxItem
+from llmops_kit.types import ENDED, Job, OutboxItem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,6 +102,7 @@ class Tracking:
         self._store = store
         self._enabled = settings.wandb_mode != "disabled"
         self._relay = Relay(store, settings)
+        self._jobs = JobRuns(store, settings)
         self._sending = threading.RLock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -125,7 +127,7 @@ class Tracking:
         behind = self._behind()
         return TrackingStatus(
             mode=self._relay.mode if self._enabled else "disabled",
-            sent=self._store.count(OutboxItem) - sum(behind.values()),
+            sent=self._store.count(OutboxItem) - sum(count for kind, count in behind.items() if kind != "jobs"),
             waiting=sum(behind.values()),
             fault=self._fault,
             folder=self.folder,
@@ -148,15 +150,25 @@ class Tracking:
                 self._relay.check()
                 sent += self._relay.send(report=report)
                 self._relay.finish()
+                self._log_jobs()
                 self._upload()
         return self._report(sent, self._relay.found_missing - before)
+
+    def log_job(self, job: Job) -> None:
+        """Write what is new of an ended tuning job to its own W&B run, and upload it where W&B is online; nothing where its spec says no.
+
+        A job's process calls it at its end; `sync` does it for those that had none. Never raises for what W&B does.
+        """
+        if self._enabled:
+            with self._attempt():
+                self._jobs.log(job, online=self._relay.mode == "online", stop=self._stopping.is_set)
 
     def artifacts(self) -> pd.DataFrame:
         """What campaigns were closed with: name, version, alias, kind, sha256, rows, inputs, created_at, about. Needs neither W&B nor a network."""
         return list_artifacts(self._store)
 
     def rebuild(self, *, progress: Progress | Literal[False] | None = None) -> SyncReport:
-        """Write a fresh W&B run from the store alone; the folders there were are kept in `replaced`. Blocks until done.
+        """Write fresh W&B runs from the store alone; the folders there were are kept in `replaced`. Blocks until done.
 
         Online it is uploaded, beside the run that the server has; nobody but you may delete that. `progress` as in `sync`.
         """
@@ -164,6 +176,9 @@ class Tracking:
         if self._enabled:
             with self._attempt(), self._reporting(progress, {}) as report:
                 sent = self._relay.rebuild(report=report)
+                for job in self._store.find(Job, state=[*ENDED]):
+                    self._jobs.rebuild(job)
+                self._log_jobs()
                 self._upload()
         return self._report(sent, 0)
 
@@ -194,7 +209,14 @@ class Tracking:
                 if self._relay.pending():
                     self._relay.send(time.monotonic() + _POLL_S)
                 if time.monotonic() - self._uploaded_at > _UPLOAD_EVERY_S:
+                    self._log_jobs()
                     self._upload(self._stopping.is_set)
+
+    def _log_jobs(self) -> None:
+        """Write and upload the runs of jobs whose own process could not."""
+        online = self._relay.mode == "online"
+        for job in self._jobs.behind(online=online):
+            self._jobs.log(job, online=online, stop=self._stopping.is_set)
 
     def _upload(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Bring to the server what it does not have, where there is one."""
@@ -209,7 +231,8 @@ class Tracking:
         ledger = self._relay.ledger if self._enabled and self._relay.mode == "online" else None
         for entry in ledger.behind(self._relay.folder).values() if ledger else ():
             behind.update(entry.records)
-        return behind
+        jobs = len(self._jobs.behind(online=self._relay.mode == "online")) if self._enabled else 0
+        return behind + Counter({"jobs": jobs})
 
     def _pause_s(self) -> float:
         """Seconds to the next look: longer after failures, and as a run's table grows, since each step repeats its past."""

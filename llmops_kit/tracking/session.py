@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmops_kit.errors import TrackingError
 from llmops_kit.tracking.artifacts import as_lines, describe, final_tables, name_for_wandb
+from llmops_kit.tracking.cells import Columns
 from llmops_kit.tracking.offline import read_records
 from llmops_kit.tracking.rows import choose_columns
+from llmops_kit.tracking.tuning import FileSet
 from llmops_kit.types import Artifact
 
 if TYPE_CHECKING:
@@ -49,8 +51,11 @@ class Session:
     Raises `TrackingError` from every method when W&B fails. A session that raised is of no more use.
     """
 
-    def __init__(self, target: Target, run_id: str, continued: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        """`continued` is what W&B noted of the last bit of each table in the folders before, so that the tables go on from there."""
+    def __init__(self, target: Target, run_id: str, continued: Mapping[str, Mapping[str, Any]] | None = None, *, name: str | None = None) -> None:
+        """`continued` is what W&B noted of the last bit of each table in the folders before, so that the tables go on from there.
+
+        `name` is what W&B shows the run as (None: its id).
+        """
         import wandb
 
         self._key = target.key
@@ -60,7 +65,8 @@ class Session:
         self.rows = 0
         self.increments = 0
         with self._guarded():
-            self._run = wandb.init(project=target.project, id=run_id, name=run_id, resume="allow", reinit="create_new", settings=_quiet_settings(target))
+            names: dict[str, Any] = {"project": target.project, "id": run_id, "name": name or run_id}
+            self._run = wandb.init(**names, resume="allow", reinit="create_new", settings=_quiet_settings(target))
         self.folder = Path(self._run.settings.sync_dir)
         self._log = Path(self._run.settings.sync_file)
 
@@ -81,16 +87,59 @@ class Session:
 
     def use(self, artifact: tuple[str, int]) -> bool:
         """Note at the server that the run uses this artifact (name, version); False where the server does not have it. Online only."""
+        return self.use_named(f"{name_for_wandb(artifact[0])}:version-{artifact[1]}")
+
+    def use_named(self, artifact: str) -> bool:
+        """As `use`, of an artifact under its W&B name and alias (`name:alias`)."""
         import wandb
 
         with self._guarded():
             try:
-                self._run.use_artifact(f"{name_for_wandb(artifact[0])}:version-{artifact[1]}")
+                self._run.use_artifact(artifact)
             except (wandb.Error, ValueError) as fault:
                 if "not found" not in str(fault):
                     raise
                 return False
         return True
+
+    def configure(self, config: Mapping[str, Any], *, axis: str) -> None:
+        """Set the settings that W&B shows with the run, and the value that its curves are drawn over."""
+        with self._guarded():
+            self._run.config.update(dict(config), allow_val_change=True)  # type: ignore[no-untyped-call]
+            self._run.define_metric(axis)
+            self._run.define_metric("*", step_metric=axis)
+
+    def plot(self, values: Mapping[str, Any], step: int) -> None:
+        """Add a line to the run's curves; `step` as in `log`."""
+        with self._guarded():
+            self._run.log(dict(values), step=step, commit=True)
+
+    def show(self, tables: Mapping[str, tuple[Columns, Sequence[Sequence[Any]]]], values: Mapping[str, Any], step: int) -> None:
+        """Write whole tables, each with the types of its columns and its rows, and values beside them, as one step; `step` as in `log`."""
+        import wandb
+
+        with self._guarded():
+            made = {
+                name: wandb.Table(columns=list(columns), data=[*rows], dtype=list(columns.values()), optional=True, log_mode="IMMUTABLE")
+                for name, (columns, rows) in tables.items()
+            }
+            self._run.log({**made, **values}, step=step, commit=True)
+
+    def keep(self, files: FileSet) -> None:
+        """Log files as an artifact; large ones are named where they are, with their checksums."""
+        import wandb
+
+        with self._guarded():
+            logged = wandb.Artifact(files.name, files.kind, metadata=dict(files.facts))
+            for name, content in files.files.items():
+                if isinstance(content, bytes):
+                    with logged.new_file(name, "wb") as file:
+                        file.write(content)
+                elif files.is_copied:
+                    logged.add_file(str(content), name=name)
+                else:
+                    logged.add_reference(content.as_uri(), name=name)
+            self._run.log_artifact(logged, aliases=list(files.aliases))
 
     def _log_artifact(self, artifact: Artifact) -> dict[str, Table]:
         """Log the artifact's file and give its tables."""

@@ -6,6 +6,8 @@
     job = kit.tuning.launch(spec)
     job.wait(); job.metrics(); job.adapter_path
     kit.playground.run("summarize", model=job.model, variables={"text": "…"})
+
+A job is a process of its own; what it made is a model of the catalogue.
 """
 
 from __future__ import annotations
@@ -30,10 +32,10 @@ if TYPE_CHECKING:
     from llmops_kit.tracking import Tracking
     from llmops_kit.tuning.budget import Estimate
     from llmops_kit.tuning.card import Card
-    from llmops_kit.tuning.comparing import Compares, Exports
     from llmops_kit.tuning.dataset import Dataset
     from llmops_kit.tuning.dataset.report import CheckReport
     from llmops_kit.tuning.handle import TuneJob
+    from llmops_kit.tuning.neighbours import Compares, Exports
     from llmops_kit.tuning.preview import Preview
 
 Data = Any
@@ -96,7 +98,8 @@ class Tuning:
         """A spec with sensible values for this model and this data; `changes` are fields of `TuneSpec`. Raises: as `read`; `InvalidValue`."""
         from llmops_kit.tuning.presets import propose_spec
 
-        return propose_spec(self.read(data, columns=changes.get("columns"), encoding=changes.get("encoding")), data, self._models, base=base, preset=preset, changes=changes)
+        dataset = self.read(data, columns=changes.get("columns"), encoding=changes.get("encoding"))
+        return propose_spec(dataset, data, self._models, base=base, preset=preset, changes=changes)
 
     def estimate(self, spec: TuneSpec, *, trial: bool = False, progress: Progress | Literal[False] | None = None) -> Estimate:
         """Memory, minutes and cost before the start, by formula; `trial` runs ten steps and measures them (in a process of its own).
@@ -164,7 +167,7 @@ class Tuning:
         """Base against tuned on the evaluation rows, as a comparison whose pairs can be judged blind (`attrs["comparison_id"]`)."""
         from llmops_kit.tuning.comparing import compare_with_base
 
-        return compare_with_base(self._comparison(), self._models, self._store, model, n=n, owner=owner, progress=progress)
+        return compare_with_base(self._comparison(), self._models, self._settings.jobs_folder, model, n=n, owner=owner, progress=progress)
 
     def export(self, model: str, folder: str | Path, *, merge: bool = False) -> Path:
         """Write the adapter as a folder plain PEFT and vLLM load; `merge`: the whole model with the adapter in it, for plain transformers.

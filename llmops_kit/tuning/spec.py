@@ -3,6 +3,8 @@
     spec = TuneSpec(base="starter-lm", data="rows.csv", epochs=3)
     spec.yaml()          # the text a person keeps
     TuneSpec.read("spec.yaml")
+
+Fields that are None are chosen from the model and the data when the job is launched.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ class TuneSpec(BaseModel):
 
     base: str = Field("starter-lm", min_length=1, description="model of the catalogue that is tuned")
     data: str = Field(min_length=1, description="rows to learn from: a file, `sample:NAME` for a bundled set, or `campaign:ID` for the ratings of a campaign")
-    name: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$", description="what the adapter is called: the model's id is base+name; default: from the data")
+    name: str | None = Field(
+        None, pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$", description="what the adapter is called: the model's id is base+name; default: from the data"
+    )
     method: Method = Field("lora", description="lora, dora (weights also scaled), qlora (4-bit base, GPU only); dpo or kto to learn from preferences")
     columns: Mapping[str, str] | None = Field(None, description="which column of a table is what: prompt, answer, system, chosen, rejected, label")
     encoding: str | None = Field(None, description="encoding of a text file; default: found out (UTF-8 or cp932)")
@@ -39,7 +43,7 @@ class TuneSpec(BaseModel):
     epochs: float = Field(3.0, gt=0, le=1000, description="how often every row is seen")
     max_steps: int | None = Field(None, ge=1, description="steps after which it ends, whatever the epochs say")
     batch_tokens: int = Field(2048, ge=16, description="tokens in one optimiser step")
-    max_tokens: int | None = Field(None, ge=16, description="tokens of the longest row; longer ones lose the beginning of their prompt; default: what the model takes")
+    max_tokens: int | None = Field(None, ge=16, description="tokens of the longest row; a longer one loses the beginning of its prompt; default: the context")
     packing: bool = Field(True, description="several rows one after the other in a sequence, none of which sees another; False: padded")
     learning_rate: float | None = Field(None, gt=0, lt=_DIVERGES, description="largest step of the optimiser; default: by method and model")
     scheduler: Literal["cosine", "linear", "constant"] = Field("cosine", description="how the learning rate goes down")
@@ -84,7 +88,8 @@ class TuneSpec(BaseModel):
         lines = []
         for name in type(self).model_fields:
             if name in given:
-                text = yaml.safe_dump({name: given[name]}, allow_unicode=True, default_flow_style=None, width=10_000).rstrip("\n")
+                flow = None if isinstance(given[name], list | dict) else False
+                text = yaml.safe_dump({name: given[name]}, allow_unicode=True, default_flow_style=flow, width=10_000).rstrip("\n")
                 first, *rest = text.split("\n")
                 lines += [first if rest else f"{first}  # {type(self).model_fields[name].description}", *rest]
         return "\n".join(lines) + "\n"

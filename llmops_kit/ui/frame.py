@@ -12,9 +12,11 @@ import gradio as gr
 from llmops_kit.access import user_of
 from llmops_kit.errors import KitError
 from llmops_kit.playground import name_owner
-from llmops_kit.ui import batch, comparison, documents, feedback, form, history, models, playground, versions
+from llmops_kit.ui import batch, bell, comparison, documents, feedback, form, history, models, playground, tuning, versions
+from llmops_kit.ui.comparison import opening as duels
 from llmops_kit.ui.events import QUICK
 from llmops_kit.ui.text import Language, label, language_of, say
+from llmops_kit.ui.tuning import opening
 
 if TYPE_CHECKING:
     from llmops_kit.kit import Kit
@@ -64,6 +66,7 @@ footer {display: none !important}
 .toast-wrap {top: auto !important; bottom: 16px !important; pointer-events: none} .toast-wrap > * {pointer-events: auto}
 #product {white-space: nowrap} #open-models {flex-shrink: 1 !important; overflow: hidden; text-overflow: ellipsis; white-space: nowrap}
 @media (max-width: 640px) {
+  .top {gap: 4px} .top h1 {font-size: .95rem} .top small {display: none}
   .main.app {padding: 4px 6px !important}
   .inputs .buttons {position: sticky; bottom: 0; z-index: 20; background: var(--body-background-fill); padding: 6px 0}
   #run, #documents-index {min-height: 48px; flex: 1 0 100%}
@@ -75,6 +78,8 @@ footer {display: none !important}
 """
     + comparison.CSS
     + feedback.CSS
+    + tuning.CSS
+    + bell.CSS
 )
 
 
@@ -99,16 +104,19 @@ def build(kit: Kit) -> gr.Blocks:
         with gr.Row(elem_classes="top"):
             gr.Markdown(f"# llmops_kit {_workspace(kit)}", elem_id="product")
             open_models = gr.Button(label("app.model"), size="sm", elem_id="open-models")
+            ring = bell.lay_out_button()
             japanese = gr.Button("日本語", size="sm", elem_id="to-japanese")
             english = gr.Button("English", size="sm", elem_id="to-english")
         panel_slot = gr.Column()
-        with gr.Tabs(elem_id="nouns"):
+        with gr.Tabs(elem_id="nouns") as nouns:
             with gr.Tab(label("tab.playground"), id="playground"):
-                tried, try_tab, batched = _lay_out_playground(kit, keys)
+                tried, try_tab, batched, inner = _lay_out_playground(kit, keys)
             with gr.Tab(label("tab.documents"), id="documents") as documents_tab:
                 documents.build(kit, documents_tab, keys)
+            with gr.Tab(label("tab.tuning"), id="tuning", render_children=True) as tuning_tab:
+                tuned = tuning.build(kit, tuning_tab)
             with gr.Tab(label("tab.comparison"), id="comparison") as comparison_tab:
-                comparison.build(kit, comparison_tab, keys)
+                door = comparison.build(kit, comparison_tab, keys)
             with gr.Tab(label("tab.feedback"), id="feedback") as feedback_tab:
                 feedback.build(kit, feedback_tab)
         with gr.Accordion(label("app.help"), open=False):
@@ -116,7 +124,13 @@ def build(kit: Kit) -> gr.Blocks:
         pickers = [*(pane.model for pane in tried.panes), batched.models]
         with panel_slot:
             panel = models.build(kit, keys, pickers)
-        _wire_models(kit, blocks, pickers, panel, button=open_models, keys=keys)
+            rung = bell.lay_out_panel(ring)
+        look = gr.Timer(_LOOK_S)
+        _wire_models(kit, blocks, pickers, panel, button=open_models, keys=keys, look=look)
+        bell.wire(kit, rung, blocks=blocks, timer=look, nouns=nouns, inner=tuned.tabs, watch=tuned.watch)
+        opening.wire_out(kit, nouns, inner, tried, shown=tuned.watch, made=tuned.adapters)
+        made = tuned.adapters.parts
+        duels.wire_from(kit, nouns, door, button=made["duel"], shown=made["compared"], name="adapter")
         _wire_page(kit, blocks, tried, try_tab, batched.models)
         blocks.load(None, js=feedback.OPEN_LINKED, api_name="open_linked", **QUICK)
         for button, language in ((japanese, "ja"), (english, "en")):
@@ -124,7 +138,7 @@ def build(kit: Kit) -> gr.Blocks:
     return blocks
 
 
-def _lay_out_playground(kit: Kit, keys: gr.State) -> tuple[playground.TryTab, gr.Tab, batch.BatchTab]:
+def _lay_out_playground(kit: Kit, keys: gr.State) -> tuple[playground.TryTab, gr.Tab, batch.BatchTab, gr.Tabs]:
     """The first tab with its four sub-tabs."""
     with gr.Tabs(elem_id="playground-tabs") as tabs:
         with gr.Tab(label("tab.try"), id="try") as try_tab:
@@ -135,7 +149,7 @@ def _lay_out_playground(kit: Kit, keys: gr.State) -> tuple[playground.TryTab, gr
             history.build(kit, history_tab, tabs, tried)
         with gr.Tab(label("tab.versions"), id="versions", render_children=True) as versions_tab:
             versions.build(kit, versions_tab)
-    return tried, try_tab, batched
+    return tried, try_tab, batched, tabs
 
 
 def _wire_page(kit: Kit, blocks: gr.Blocks, tried: playground.TryTab, try_tab: gr.Tab, batch_models: gr.Dropdown) -> None:
@@ -157,9 +171,11 @@ def _wire_page(kit: Kit, blocks: gr.Blocks, tried: playground.TryTab, try_tab: g
     try_tab.select(on_return, inputs_kwargs={"prompt": chosen}, outputs=returned, api_name="open_try", **QUICK)
 
 
-def _wire_models(kit: Kit, blocks: gr.Blocks, pickers: list[gr.Dropdown], panel: models.Panel, *, button: gr.Button, keys: gr.State) -> None:
+def _wire_models(
+    kit: Kit, blocks: gr.Blocks, pickers: list[gr.Dropdown], panel: models.Panel, *, button: gr.Button, keys: gr.State, look: gr.Timer
+) -> None:
     """The button in the top bar: what it says, and the panel it opens. The default model is loaded once the page stands."""
-    shown, look, started = gr.State(False), gr.Timer(_LOOK_S), threading.Event()
+    shown, started = gr.State(False), threading.Event()
 
     def on_look(request: gr.Request) -> Any:
         return gr.Button(_status(kit, language_of(request), user_of(request).id))

@@ -42,6 +42,7 @@ class TryTab:
     panes: tuple[Pane, ...]
     count: gr.Radio
     system: gr.Textbox
+    message: gr.Textbox
     code: gr.Code
 
     def outputs(self) -> list[Any]:
@@ -74,7 +75,7 @@ def build(kit: Kit, keys: gr.State) -> TryTab:
                 code = gr.Code(language="python", interactive=False, show_label=False, elem_id="code", wrap_lines=True, show_line_numbers=False)
     for pane in panes:
         wire_row(kit, pane.rating, box, follows=pane.last, find=lambda last: last.get("run_id"), name=f"pane_{pane.index}")
-    asked, tab = gr.State({}), TryTab(prompt_form, panes, count, system, code)
+    asked, tab = gr.State({}), TryTab(prompt_form, panes, count, system, message, code)
     _wire_form(kit, tab, drawer)
     fields = {**prompt_form.fields(), "system": system, "count": count}
     first = start.click(_on_run(kit), inputs_kwargs=fields, outputs=[asked], api_name="ask_prompt", **QUICK)

@@ -88,6 +88,29 @@ def take_opinions(browser: Browser, app: RunningApp, language: str) -> None:
     context.close()
 
 
+def take_tuning(browser: Browser, app: RunningApp, language: str) -> None:
+    """The Fine-tune tab: the bundled set with its plan, then the finished job, wide and on a phone."""
+    width, height = SIZES["desktop"]
+    context = browser.new_context(locale={"ja": "ja-JP", "en": "en-US"}[language], viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.goto(app.url)
+    page.wait_for_selector("#variable-1 textarea", timeout=120_000)
+    page.get_by_role("tab", name={"ja": "ファインチューニング", "en": "Fine-tune"}[language], exact=True).click()
+    expect(page.locator("#tuning-start")).to_be_enabled(timeout=120_000)
+    expect(page.locator("#tuning-preview")).not_to_be_empty(timeout=60_000)
+    page.locator("#tuning-name input, #tuning-name textarea").fill({"ja": "teinei", "en": "polite"}[language])
+    page.wait_for_timeout(1500)
+    page.screenshot(path=FOLDER / f"tuning-{language}-start.png")
+    page.click("#tuning-start")
+    expect(page.locator("#tuning-card")).to_contain_text({"ja": "完了", "en": "finished"}[language], timeout=900_000)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=FOLDER / f"tuning-{language}-job.png")
+    page.set_viewport_size({"width": SIZES["phone"][0], "height": SIZES["phone"][1]})
+    page.wait_for_timeout(1500)
+    page.screenshot(path=FOLDER / f"tuning-{language}-phone-job.png")
+    context.close()
+
+
 def main() -> None:
     """All languages and sizes on one app."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -98,6 +121,7 @@ def main() -> None:
                 take(browser, app, language, device)
             take_documents(browser, app, language)
             take_opinions(browser, app, language)
+            take_tuning(browser, app, language)
         browser.close()
 
 

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from llmops_kit.kit import Kit
 
 
-def build(kit: Kit, tab: gr.Tab, keys: gr.State) -> None:
-    """Lay out the tab and wire its events; call inside an open `gr.Tab`, which is `tab`. `keys` are the session's model keys."""
+def build(kit: Kit, tab: gr.Tab, keys: gr.State) -> opening.Door:
+    """Lay out the tab and wire its events; call inside an open `gr.Tab`, which is `tab`. `keys` are the session's model keys.
+
+    What comes back leads other tabs to the duel.
+    """
     with gr.Tabs(elem_id="compare-tabs", selected="duel") as tabs:
         with gr.Tab(label("duel.tab"), id="duel", render_children=True) as duel_tab:
             duels = duel.build(kit, tab, duel_tab)
@@ -27,3 +30,4 @@ def build(kit: Kit, tab: gr.Tab, keys: gr.State) -> None:
             ranked = ranking.build(kit, ranking_tab)
     sources: dict[str, tuple[gr.Button, Any]] = {"side": (sides.buttons["duel"], sides.done), "test": (tests.buttons["duel"], tests.shown["comparison"])}
     opening.wire(kit, tabs, duels, sources=sources, ranked=ranked)
+    return opening.Door(tabs, duels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -15,6 +16,25 @@ from llmops_kit.ui.text import language_of, say, shown_errors
 
 if TYPE_CHECKING:
     from llmops_kit.kit import Kit
+
+
+@dataclass(frozen=True)
+class Door:
+    """The way into the duel from another tab."""
+
+    tabs: gr.Tabs
+    duels: Duel
+
+
+def wire_from(kit: Kit, nouns: gr.Tabs, door: Door, *, button: gr.Button, shown: gr.State, name: str) -> None:
+    """Let `button`, in another tab of `nouns`, open the comparison whose id is in `shown` as a duel."""
+    on_duel = _on_duel(kit, door.duels)
+
+    def on_press(request: gr.Request, *, shown: str) -> list[Any]:
+        return [gr.Tabs(selected="comparison"), *on_duel(request, shown=shown)]
+
+    outputs = [nouns, door.tabs, door.duels.chooser, *door.duels.outputs()]
+    button.click(on_press, inputs_kwargs={"shown": shown}, outputs=outputs, api_name=f"duel_with_{name}", **QUICK)
 
 
 def wire(kit: Kit, tabs: gr.Tabs, duels: Duel, *, sources: dict[str, tuple[gr.Button, Any]], ranked: Any) -> None:
