@@ -12,6 +12,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Language = Literal["auto", "ja", "en"]
+_PATIENT = {"OMP_WAIT_POLICY": "passive"}
+"""Threads that wait for each other sleep. By default they spin, and two of them beside one busy process train at a tenth of the speed."""
 JOB_MARK = "LLMOPS_JOB"
 """The variable of the environment by which the processes of a job are known."""
 
@@ -171,7 +173,7 @@ def job_environment(settings: Settings, job_id: str) -> dict[str, str]:
     unset = {f"LLMOPS_{name.upper()}" for name in type(settings).model_fields} | {"WANDB_SERVICE"}
     kept = {name: value for name, value in os.environ.items() if name not in unset}
     found_in = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), kept.get("PYTHONPATH"))))  # this very kit, installed or not
-    return {**kept, **_as_environment(settings), **threads, "PYTHONPATH": found_in, "PYTHONUNBUFFERED": "1", JOB_MARK: job_id}
+    return {**_PATIENT, **kept, **_as_environment(settings), **threads, "PYTHONPATH": found_in, "PYTHONUNBUFFERED": "1", JOB_MARK: job_id}
 
 
 def cluster_environment(settings: Settings, job_id: str) -> dict[str, str]:
@@ -182,7 +184,7 @@ def cluster_environment(settings: Settings, job_id: str) -> dict[str, str]:
     told = _as_environment(settings)
     if urlsplit(told.get("LLMOPS_DATABASE_URL", "")).password is not None:
         del told["LLMOPS_DATABASE_URL"]
-    return {**told, "PYTHONUNBUFFERED": "1", JOB_MARK: job_id}
+    return {**_PATIENT, **told, "PYTHONUNBUFFERED": "1", JOB_MARK: job_id}
 
 
 def process_rank() -> tuple[int, int]:

@@ -101,7 +101,7 @@ def test_opening_a_kit_loads_no_model_and_no_face(tmp_path: Path) -> None:
 def test_the_public_names_are_these() -> None:
     import llmops_kit
 
-    assert llmops_kit.__all__ == ["Kit", "KitError", "Message", "Prompt", "Run", "Settings", "Variable", "open_kit"]
+    assert llmops_kit.__all__ == ["Kit", "KitError", "Message", "Prompt", "Run", "Settings", "TuneSpec", "Variable", "open_kit"]
     assert all(getattr(llmops_kit, name) for name in llmops_kit.__all__)
     with pytest.raises(AttributeError):
         llmops_kit.nothing  # noqa: B018

@@ -53,7 +53,7 @@ def copy(folder: Path, target: Path) -> Path:
 
 
 def test_two_trained_adapters_share_one_base_and_one_batch_and_come_from_another_process(settings: Settings, trained: dict[str, Path]) -> None:
-    models = Models(settings)
+    models = Models(settings.model_copy(update={"local_threads": 1}))  # other tests run beside this one
     before = {entry.id for entry in models.entries()}
     assert add_by_another_process(settings.workspace, trained["osaka"], "starter-lm+osaka").wait(60) == 0
     assert add_by_another_process(settings.workspace, trained["polite"], "starter-lm+polite").wait(60) == 0

@@ -15,7 +15,7 @@ from llmops_kit.errors import InvalidValue, NotSaved, UnreadableFile
 from llmops_kit.kit import Kit, open_kit
 from llmops_kit.tuning.pretraining import PretrainSpec, train_model
 from llmops_kit.tuning.pretraining.checkpoints import FOLDER, find_checkpoint
-from llmops_kit.tuning.pretraining.corpus import CORPUS_FILE, read_corpus, read_frozen_corpus
+from llmops_kit.tuning.pretraining.corpus import CORPUS_FILE, Corpus, Text, read_corpus, read_frozen_corpus
 from llmops_kit.tuning.pretraining.packing import Packed
 from llmops_kit.tuning.pretraining.planning import plan_pretraining, resolve
 from llmops_kit.types import Job, Message, now
@@ -102,6 +102,12 @@ def test_a_tiny_model_learns_more_than_counting_and_is_a_model_at_once(kit: Kit,
 def make_again(work: FakeWork) -> FakeWork:
     """The same job, whose process was killed after it had published."""
     return FakeWork(work.job, work.folder, resumed=True)
+
+
+def test_a_name_that_another_took_meanwhile_costs_nobody_a_training(kit: Kit, texts: Path) -> None:
+    works = [make_work(kit, texts, id, name="same", steps=2) for id in ("one", "two")]
+    assert [train_model(kit.tuning, work)["model"] for work in (*works, make_again(works[1]))] == ["same", "same-2", "same-2"]
+    assert kit.tuning.card("same").job_id == "one" and kit.tuning.card("same-2").job_id == "two"
 
 
 def test_plain_transformers_loads_it_and_begins_as_the_training_did(kit: Kit, texts: Path) -> None:
@@ -196,6 +202,14 @@ def test_texts_are_read_in_both_encodings_and_split_by_what_they_say(tmp_path: P
     file.write_text(file.read_text(encoding="utf-8").replace("昔", "今"), encoding="utf-8")
     with pytest.raises(UnreadableFile, match="changed"):
         read_frozen_corpus(tmp_path / "job")
+
+
+def test_a_text_without_empty_lines_is_split_as_well() -> None:
+    lines = "".join(f"{number}番目の行です。言葉が並びます。\n" for number in range(300))
+    for text in (lines.strip(), lines.replace("\n", ""), "あ" * 5000, lines * 2 + "\n\n" + "a b. " * 900):
+        for seed in (7, 8, 9):
+            learnt, kept = Corpus((Text("a.txt", text),), "").split(0.1, seed)
+            assert 0 < sum(map(len, kept)) < 0.35 * len(text) and sum(map(len, learnt)) > 0.6 * len(text)
 
 
 def test_what_cannot_be_learnt_from_is_refused_before_there_is_a_job(kit: Kit, texts: Path, tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[KitError], str]] = {
     "rows longer than the base takes": ({"max_tokens": 513}, InvalidValue, "513"),
     "preferences wanted of answers": ({"method": "dpo"}, InvalidValue, "chosen, rejected"),
     "labels wanted of answers": ({"method": "kto"}, InvalidValue, "label"),
+    "more processes than cores": ({"processes": 64}, InvalidValue, "64"),
     "the name of a model": ({"name": "taken"}, InvalidValue, "taken"),
     "a file that is not there": ({"data": "none.csv"}, UnreadableFile, "none.csv"),
 }
@@ -147,10 +148,28 @@ def test_answers_are_not_learnt_from_preferences_but_marks_are(kit: Kit, tmp_pat
     assert read_frozen(kit.jobs.folder(kit.tuning.launch(spec_of(pairs, method="dpo")).id)).kind == "dpo"
 
 
+def test_one_process_learns_preferences_and_marks_are_of_both_kinds(kit: Kit, tmp_path: Path) -> None:
+    pairs = write(tmp_path / "pairs.jsonl", PAIRS)
+    good = write(tmp_path / "good.jsonl", [{"prompt": f"質問{number}", "completion": f"答え{number}", "label": True} for number in range(9)])
+    for fields, named in (({"method": "dpo", "processes": 2}, "processes"), ({"method": "kto", "processes": 2}, "processes")):
+        with pytest.raises(InvalidValue, match=named):
+            kit.tuning.launch(spec_of(pairs, **fields))
+    with pytest.raises(InvalidValue, match="some are bad") as caught:
+        kit.tuning.launch(spec_of(good, method="kto"))
+    assert "悪い回答" in caught.value.text("ja") and not kit.jobs.find()
+
+
 def test_rank_and_learning_rate_out_of_reason_are_no_spec_at_all(rows: Path) -> None:
-    for fields in ({"rank": 0}, {"learning_rate": 10}):
-        with pytest.raises(InvalidValue, match=next(iter(fields))):
+    wrong: list[dict[str, Any]] = [{"rank": 0}, {"learning_rate": 10}, {"rank": "many"}, {"prompts": ("a",) * 9}, {"targets": ()}, {"colour": 1}]
+    for fields in wrong:
+        with pytest.raises(InvalidValue, match=next(iter(fields))) as caught:
             spec_of(rows, **fields)
+        assert "should" not in caught.value.text("ja")
+
+
+def test_rows_in_memory_are_no_data_of_a_spec(kit: Kit) -> None:
+    with pytest.raises(InvalidValue, match="save the rows"):
+        kit.tuning.spec([{"prompt": f"q{number}", "completion": f"a{number}"} for number in range(9)], base="tiny")  # type: ignore[arg-type]
 
 
 def test_a_name_is_taken_while_a_job_makes_it(kit: Kit, rows: Path) -> None:

@@ -57,7 +57,7 @@ def kit(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     import torch
 
     monkeypatch.setattr(preferences, "use_all_cores", lambda *_: torch.set_num_threads(1))  # other tests run beside this one
-    with Kit(settings) as opened:
+    with Kit(settings.model_copy(update={"local_threads": 1})) as opened:
         yield opened
 
 
@@ -176,7 +176,7 @@ def test_good_and_bad_answers_move_the_model_towards_the_good_ones(kit: Kit, tmp
 def test_the_round_trip_from_votes_to_the_next_duel(kit: Kit, tmp_path: Path) -> None:
     """Two raters like the polite form, which starter-lm rarely chooses; after DPO on their votes it does, on sentences nobody voted on."""
     needs_starter()
-    variants = [{"model": "starter-lm", "label": f"try {seed}", "params": {"temperature": 1.0, "seed": seed, "max_tokens": 40}} for seed in range(6)]
+    variants = [{"model": "starter-lm", "label": f"try {seed}", "params": {"temperature": 1.0, "seed": seed, "max_tokens": 40}} for seed in range(4)]
     table = kit.comparison.batch(PROMPT, variants, [{"text": text} for text in TAUGHT], progress=False, workers=32)
     by_item: dict[str, list[Any]] = {}
     for run in kit.comparison.runs(table.attrs["comparison_id"]):
@@ -184,13 +184,13 @@ def test_the_round_trip_from_votes_to_the_next_duel(kit: Kit, tmp_path: Path) ->
     for runs in by_item.values():
         texts = {run.output: run for run in runs if run.output.strip().endswith("。")}
         polite, plain = ([run for text, run in texts.items() if is_polite(text) is wanted] for wanted in (True, False))
-        for better in polite[:2]:
-            for worse in plain[:2]:
+        for better in polite[:3]:
+            for worse in plain[:3]:
                 for rater in ("hana", "taro"):
                     kit.comparison.vote(kit.comparison.pair(worse, better), "B", rater=rater)
     report = kit.feedback.export("dpo", tmp_path / "votes.jsonl", comparison=table.attrs["comparison_id"])
-    assert report.rows >= 10
-    spec = kit.tuning.spec(report.path, name="polite", epochs=4, learning_rate=1e-3, batch_tokens=640, eval_share=0.2, eval_every=1000)
+    assert report.rows >= 8
+    spec = kit.tuning.spec(report.path, name="polite", epochs=6, learning_rate=1e-3, batch_tokens=200, eval_share=0.2, eval_every=1000)
     assert spec.method == "dpo", "what the file is for is recognised"
     work = start(kit, spec)
     result = kit.tuning.train(work)  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ def test_the_round_trip_from_votes_to_the_next_duel(kit: Kit, tmp_path: Path) ->
     asked = [f"次の文を書き直してください。\n{text}" for text in HELD_OUT]
     before, after = ([is_polite(str(kit.models.chat(name).invoke(text, max_tokens=40).content)) for text in asked] for name in ("starter-lm", model))
     print(f"\npairs {report.rows}, steps {result['steps']}, {result['seconds']} s; polite on {len(asked)} held-out: {sum(before)} → {sum(after)}; {result}")
-    assert sum(before) <= 3 and sum(after) >= 9, "of 12"
+    assert sum(before) <= 1 and sum(after) >= 6, "of 12"
     duel = kit.tuning.compare(model, progress=False)
     assert [model for model in duel.columns if model.startswith("starter-lm")] == ["starter-lm", model]
     assert kit.comparison.pairs(duel, rater="hana", n=3), "the next duel is ready"

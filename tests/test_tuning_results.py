@@ -66,7 +66,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def kit(settings: Settings) -> Any:
-    with Kit(settings) as opened:
+    with Kit(settings.model_copy(update={"local_threads": 1})) as opened:  # other tests run beside this one
         yield opened
 
 

@@ -9,11 +9,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from llmops_kit.kit import open_kit
+from llmops_kit.jobs import processes
+from llmops_kit.kit import Kit, open_kit
 from llmops_kit.types import Job, now
 
 PLACES = {"東京": "関東", "神戸": "関西", "札幌": "北海道", "福岡": "九州", "仙台": "東北", "高松": "四国", "名古屋": "中部", "広島": "中国"}
 ENDINGS = ("はどこですか。", "の地方名を教えて。", "はどの地方の街？", "について、地方だけ答えてください。")
+
+
+def end_jobs(kit: Kit) -> None:
+    """End whatever still runs or waits in a test's workspace: a test that fails leaves no process behind."""
+    for job in kit.jobs.find(states=("queued",)):
+        kit.jobs.cancel(job.id, by=job.owner)
+    kit.jobs.close()
+    for job in kit.jobs.find(states=("running",)):
+        processes.end(job.id, job.handle)
 
 
 class FakeWork:

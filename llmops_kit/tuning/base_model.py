@@ -60,7 +60,7 @@ def find_base(models: Models, spec: TuneSpec) -> Base:
     entry = models.get(spec.base)
     refuse_untunable(entry)
     device = find_device()
-    dtype = choose_dtype(entry, device)
+    dtype = choose_dtype(device, exact=spec.is_preference)
     if spec.method == "qlora" and device != "cuda":
         raise InvalidValue(name="method", value="qlora", allowed={"en": "lora (four bits need a CUDA GPU)", "ja": "lora（4ビットにはCUDAのGPUが必要です）"})
     try:

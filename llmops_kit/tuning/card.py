@@ -119,7 +119,7 @@ def card_from(raw: Mapping[str, Any]) -> Card:
     for each in dataclasses.fields(Card):
         value, kind = raw.get(each.name), _KINDS.get(each.name, str)
         if isinstance(value, kind):
-            given[each.name] = tuple(item for item in value if isinstance(item, Mapping)) if kind is list else value
+            given[each.name] = tuple(item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else value
     given["warnings"] = tuple(warning for warning in given.get("warnings", ()) if {"en", "ja"} <= set(warning))
     return Card(**given)
 

@@ -44,7 +44,7 @@ def compare_with_base(
     if n is not None and n < 1:
         raise InvalidValue(name="n", value=n, allowed="≥ 1")
     card = read_card(models.get(model))
-    rows = evaluation_rows(card, jobs_folder)
+    rows = evaluation_rows(model, card, jobs_folder)
     shape, chosen = choose_shape(rows)
     if not chosen:
         allowed = {"en": "a model whose job kept rows for evaluation (eval_share > 0)", "ja": "評価用の行を残したジョブのモデル（eval_share > 0）"}
@@ -56,16 +56,16 @@ def compare_with_base(
     return table
 
 
-def evaluation_rows(card: Card, jobs_folder: Path) -> tuple[Example, ...]:
-    """The rows that the job kept from training.
+def evaluation_rows(model: str, card: Card, jobs_folder: Path) -> tuple[Example, ...]:
+    """The rows that the job of `model` kept from training.
 
-    Raises: `InvalidValue` for a model made elsewhere, `UnreadableFile` where its data is not there any more.
+    Raises: `InvalidValue` for a model made elsewhere or from scratch, which has no base, `UnreadableFile` where its data is not there any more.
     """
     from llmops_kit.tuning.frozen import read_frozen
     from llmops_kit.tuning.spec import TuneSpec
 
-    if not card.job_id:
-        raise InvalidValue(name="model", value=card.base, allowed={"en": "a model tuned in this workspace", "ja": "このワークスペースでチューニングしたモデル"})
+    if not card.job_id or not card.base:
+        raise InvalidValue(name="model", value=model, allowed={"en": "a model tuned in this workspace", "ja": "このワークスペースでチューニングしたモデル"})
     spec = TuneSpec(**card.spec)
     dataset = read_frozen(jobs_folder / card.job_id).convert("sft" if not spec.is_preference else "dpo" if spec.method == "dpo" else "kto")
     return dataset.split(spec.eval_share, spec.seed)[1]

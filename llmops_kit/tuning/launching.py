@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +55,9 @@ def launch_tuning(tuning: Launches, spec: TuneSpec, *, owner: str, id: str | Non
     check_name(jobs, models, spec)
     budget = plan_budget(dataset, spec, models, tuning._store, tuning._settings)
     check_split(budget)
+    check_labels(dataset, spec)
+    if spec.processes > 1:
+        check_processes(spec, budget.base.device, tuning._settings)
     if not budget.estimate.fits and tuning._settings.ray_address is None:  # what a cluster has is not known here
         raise too_large(budget)
     return _submit(tuning, "tune", budget, dataset, owner=owner, id=id or new_id())
@@ -82,12 +86,38 @@ def fit_data(dataset: Dataset, spec: TuneSpec) -> Dataset:
 
 
 def check_limits(models: Models, spec: TuneSpec) -> None:
-    """Raise `InvalidValue` for layers there are not, a rank above their width, rows longer than the base takes, or more processes than GPUs."""
+    """Raise `InvalidValue` for layers there are not, a rank above their width, or rows longer than the base takes."""
     base = find_base(models, spec)
     base.targets(spec)
     if spec.max_tokens is not None and spec.max_tokens > base.context_tokens:
         limit = {"en": f"16 to {base.context_tokens}, what {spec.base} takes", "ja": f"16〜{base.context_tokens}（{spec.base}が扱える長さ）"}
         raise InvalidValue(name="max_tokens", value=spec.max_tokens, allowed=limit)
+
+
+def check_processes(spec: TuneSpec, device: str, settings: Settings) -> None:
+    """Raise `InvalidValue` for preferences, which one process learns, and for more processes than there are GPUs, or cores, here."""
+    if spec.is_preference:
+        raise InvalidValue(name="processes", value=spec.processes, allowed={"en": "1 for dpo and kto", "ja": "dpoとktoでは1"})
+    if settings.ray_address is not None:  # what a cluster has is not known here
+        return
+    most = 1
+    if device == "cuda":
+        import torch
+
+        most = torch.cuda.device_count()
+    elif device == "cpu":
+        most = os.cpu_count() or 1
+    if spec.processes > most:
+        unit = ("GPUs", "GPU") if device == "cuda" else ("cores", "コア")
+        allowed = {"en": f"1 to {most}, the {unit[0]} of this machine", "ja": f"1〜{most}（このマシンの{unit[1]}数）"} if device != "mps" else "1"
+        raise InvalidValue(name="processes", value=spec.processes, allowed=allowed)
+
+
+def check_labels(dataset: Dataset, spec: TuneSpec) -> None:
+    """Raise `InvalidValue` where `kto` would see only good or only bad answers: it learns from the difference."""
+    if spec.method == "kto" and len({example.label for example in dataset.split(spec.eval_share, spec.seed)[0]}) < 2:
+        allowed = {"en": "rows of which some are good (true) and some are bad (false)", "ja": "良い回答（true）と悪い回答（false）の両方がある行"}
+        raise InvalidValue(name="data", value=spec.data, allowed=allowed)
 
 
 def check_name(jobs: Jobs, models: Models, spec: TuneSpec) -> None:

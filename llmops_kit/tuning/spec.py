@@ -9,7 +9,7 @@ Fields that are None are chosen from the model and the data when the job is laun
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,21 @@ from llmops_kit.errors import InvalidValue, UnreadableFile
 Method = Literal["lora", "dora", "qlora", "dpo", "kto"]
 Preset = Literal["try", "careful", "thorough"]
 _DIVERGES = 0.1
+_WANTED = {
+    "missing": ("a value; it is missing", "何らかの値（指定がありません）"),
+    "string_pattern_mismatch": ("lower-case letters, digits, . _ - (at most 40)", "半角の英小文字、数字、. _ -（40字以内）"),
+    "string_too_short": ("a text; it is empty", "1字以上の文字列"),
+    "too_long": ("at most {max_length} values", "{max_length}個以下"),
+    "too_short": ("at least {min_length} value", "{min_length}個以上"),
+    "int": ("a whole number", "整数"),
+    "float": ("a number", "数"),
+    "finite": ("a number", "数"),
+    "bool": ("true or false", "true／false"),
+    "string": ("a text", "文字列"),
+    "tuple": ("a list, such as [a, b]", "リスト（[a, b]など）"),
+    "dict": ("pairs, such as {{prompt: column}}", "対応（{{prompt: 列名}}など）"),
+}
+"""What is wanted in English and Japanese, by the kind of pydantic's error or its first word."""
 
 
 class TuneSpec(BaseModel):
@@ -66,7 +81,7 @@ class TuneSpec(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise _refuse(error) from None
+            raise refuse_fields(error, type(self).model_fields) from None
 
     @field_validator("data", mode="before")
     @classmethod
@@ -120,10 +135,11 @@ class TuneSpec(BaseModel):
         return cls(**raw)
 
 
-def _refuse(error: ValidationError) -> InvalidValue:
+def refuse_fields(error: ValidationError, known: Iterable[str]) -> InvalidValue:
+    """The error for the first field that does not serve, naming it, its value and what is allowed; `known` are the fields there are."""
     first = error.errors(include_url=False, include_context=True)[0]
     name = ".".join(str(part) for part in first["loc"]) or "spec"
-    return InvalidValue(name=name, value=_shorten(first.get("input")), allowed=_allowed(name, first))
+    return InvalidValue(name=name, value=_shorten(first.get("input")), allowed=_allowed(name, first, known))
 
 
 def _shorten(value: object) -> str:
@@ -131,7 +147,7 @@ def _shorten(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def _allowed(name: str, error: Mapping[str, Any]) -> dict[str, str]:
+def _allowed(name: str, error: Mapping[str, Any], known: Iterable[str]) -> dict[str, str]:
     """What is allowed instead, in both languages."""
     limits, kind = error.get("ctx") or {}, str(error["type"])
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -139,12 +155,13 @@ def _allowed(name: str, error: Mapping[str, Any]) -> dict[str, str]:
     if name == "learning_rate" and bounds == f"< {_DIVERGES:g}":
         return {"en": f"{bounds}; a larger one always diverges", "ja": f"{bounds}。これより大きいと必ず発散します"}
     if kind == "extra_forbidden":
-        known = ", ".join(TuneSpec.model_fields)
-        return {"en": f"these fields: {known}", "ja": f"次の項目：{known}"}
-    if kind == "missing":
-        return {"en": "a value; it is missing", "ja": "何らかの値（指定がありません）"}
-    if kind == "string_pattern_mismatch":
-        return {"en": "lower-case letters, digits, . _ - (at most 40)", "ja": "半角の英小文字、数字、. _ -（40字以内）"}
+        listed = ", ".join(known)
+        return {"en": f"these fields: {listed}", "ja": f"次の項目：{listed}"}
     if expected := limits.get("expected"):
         return {"en": str(expected).replace(" or ", ", "), "ja": str(expected).replace(" or ", ", ")}
-    return {"en": bounds or str(error["msg"]), "ja": bounds or str(error["msg"])}
+    if bounds:
+        return {"en": bounds, "ja": bounds}
+    if name == "data" and kind == "string_type":
+        return {"en": "a file (save the rows first), sample:NAME, campaign:ID", "ja": "ファイル（行を先に保存）、sample:名前、campaign:ID"}
+    en, ja = _WANTED.get(kind) or _WANTED.get(kind.split("_")[0]) or (str(error["msg"]), str(error["msg"]))
+    return {"en": en.format(**limits), "ja": ja.format(**limits)}

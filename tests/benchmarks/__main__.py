@@ -17,6 +17,7 @@ from tests.benchmarks import (
     starter_lm,
     starter_speed,
     startup,
+    tuning,
 )
 
 BENCHMARKS = {
@@ -29,14 +30,14 @@ BENCHMARKS = {
     "documents": documents_quality,
     "rating": rating,
 }
-ON_REQUEST = {"documents_index": documents_index, "engine": engine_load, "soak": engine_soak}
+ON_REQUEST = {"documents_index": documents_index, "engine": engine_load, "soak": engine_soak, "tuning": tuning}
 """Take long and have options of their own: run only where they are named."""
 
 
 def main() -> None:
     """Each benchmark in turn; `python -m tests.benchmarks startup` runs one, `… engine --streams 1,8` one with options."""
     end = next((number for number, argument in enumerate(sys.argv) if number and argument.startswith("-")), len(sys.argv))
-    chosen, options = sys.argv[1:end] or list(BENCHMARKS), sys.argv[end:]
+    chosen, options = sys.argv[1:end] or [*BENCHMARKS, "tuning"], sys.argv[end:]
     print(f"# {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     for name, benchmark in BENCHMARKS.items():
         if name in chosen:

@@ -18,7 +18,7 @@ from llmops_kit.kit import Kit
 from llmops_kit.tuning.spec import TuneSpec
 from llmops_kit.tuning.training.checkpoints import find_newest
 from tests.tiny_model import build_tiny_model
-from tests.tuning_work import write_rows
+from tests.tuning_work import end_jobs, write_rows
 
 KILLS = int(os.environ.get("LLMOPS_TEST_KILLS", "3"))
 """The suite has little time; run it with 20 for a figure."""
@@ -32,6 +32,7 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
     tiny = build_tiny_model(tmp_path / "tiny")
     opened.models.add("tiny", provider="huggingface", model=str(tiny), context_tokens=512, dtype="float32")
     yield opened
+    end_jobs(opened)
     opened.close()
 
 
@@ -65,9 +66,8 @@ def test_a_training_killed_again_and_again_makes_the_adapter_it_would_have_made(
     chance = random.Random(os.environ.get("LLMOPS_TEST_SEED", "11"))
     rows = write_rows(tmp_path / "rows.jsonl", 48)
     steps = 20 + STEPS_A_KILL * KILLS
-    spec = TuneSpec(
-        base="tiny", data=str(rows), name="whole", epochs=900, max_steps=steps, batch_tokens=300, learning_rate=2e-3, dropout=0.1, save_every=3, eval_every=20, seed=5, wandb=False
-    )
+    often = {"max_steps": steps, "epochs": 900, "batch_tokens": 300, "save_every": 3, "eval_every": 20}
+    spec = TuneSpec(base="tiny", data=str(rows), name="whole", learning_rate=2e-3, dropout=0.1, seed=5, wandb=False, **often)
     whole = kit.tuning.launch(spec).wait(timeout_s=PATIENCE_S)
     assert whole.state == "finished", (whole.record.reason, whole.log())
     cut = kit.tuning.launch(spec.change(name="cut"))

@@ -51,7 +51,7 @@ def _run(folder: Path, spec: TuneSpec, told: dict[str, Any]) -> None:
     models = Models(Settings.model_validate({}))
     encoder = models.turn_encoder(spec.base)
     rows = _encode(read_frozen(folder), spec, encoder)
-    place = choose_place(encoder.entry, vocabulary=len(encoder.tokenizer))
+    place = choose_place(vocabulary=len(encoder.tokenizer), exact=spec.is_preference)
     told["device"] = place.kind
     use_all_cores()
     loaded = models.open_trainable(spec.base, dtype=place.dtype, quantize=spec.method == "qlora", device=place.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ CORPUS_FILE = "texts.jsonl"
 SUFFIXES = (".txt", ".md")
 _PASSAGE_CHARACTERS = 200
 _LEAST_CHARACTERS = 2000
+_PARAGRAPH = re.compile(r"(?:.+\n?)+\n*|\n+")
+_LINE = re.compile(r".+\n*|\n+")
+_SENTENCE = re.compile(r"[^。．！？!?.]*[。．！？!?.]+[」』）)\s]*|[^。．！？!?.]+")
+_PART = re.compile(rf"(?s:.{{1,{_PASSAGE_CHARACTERS}}})")
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ class Corpus:
     def split(self, share: float, seed: int) -> tuple[list[str], list[str]]:
         """Texts to learn from and passages kept for evaluation, the same for the same seed.
 
-        A passage is a run of paragraphs of about 200 characters. Which are kept is decided by a hash of what they say, so that a passage
-        that stands in two files is on one side; at least one is on each side.
+        A passage is a run of paragraphs, or of a long paragraph's lines or sentences, of about 200 characters. Which are kept is decided by a
+        hash of what they say, so that a passage that stands in two files is on one side; at least one is on each side.
         """
         learnt: list[str] = []
         kept: list[str] = []
@@ -51,11 +56,13 @@ class Corpus:
             for passage in _passages(text.text):
                 (kept if _draw(passage, seed) < share else rest).append(passage)
             if rest:
-                learnt.append("\n\n".join(rest))
+                learnt.append("".join(rest).strip())
         if not kept and learnt:
             first, *others = _passages(learnt[0])
-            kept, learnt[0] = [first], "\n\n".join(others)
-        return [text for text in learnt if text], kept
+            kept, learnt[0] = [first], "".join(others).strip()
+        if not any(learnt) and len(kept) > 1:
+            learnt = [kept.pop()]
+        return [text for text in learnt if text], [passage.strip() for passage in kept]
 
     def freeze(self, folder: Path) -> None:
         """Write the texts into a job's folder. Raises: `NotSaved`."""
@@ -131,16 +138,25 @@ def _hash(texts: tuple[Text, ...]) -> str:
 
 
 def _passages(text: str) -> Iterator[str]:
-    """Paragraphs, joined until they are long enough to be a passage."""
+    """Paragraphs, joined until they are long enough to be a passage, each with the line breaks after it; together they are the text."""
     held: list[str] = []
-    for paragraph in text.split("\n\n"):
-        if paragraph.strip():
-            held.append(paragraph)
+    for piece in _pieces(text):
+        held.append(piece)
         if sum(map(len, held)) >= _PASSAGE_CHARACTERS:
-            yield "\n\n".join(held)
+            yield "".join(held)
             held = []
-    if held:
-        yield "\n\n".join(held)
+    if "".join(held).strip():
+        yield "".join(held)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Paragraphs; of one that is long, the lines; of a long line, the sentences; of a long sentence, parts of equal length."""
+    for splitter in (_PARAGRAPH, _LINE, _SENTENCE, _PART):
+        pieces = splitter.findall(text)
+        if len(pieces) > 1 or splitter is _PART:
+            for piece in pieces:
+                yield from [piece] if len(piece) <= 2 * _PASSAGE_CHARACTERS else _pieces(piece)
+            return
 
 
 def _draw(passage: str, seed: int) -> float:

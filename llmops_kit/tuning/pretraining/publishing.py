@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llmops_kit.errors import InvalidValue, UnknownName
 from llmops_kit.models.adapter_files import read_card as read_card_file
 from llmops_kit.starter.tokenizer import BOS, wrap_tokenizer
 from llmops_kit.tuning.card import Card, find_versions, keep_samples, write_card
@@ -51,9 +51,9 @@ def publish_model(
 ) -> ModelEntry:
     """Write the model's folder and put it in every model list; called again for the same job it gives the same entry.
 
-    Raises: `InvalidValue` where another model has the name by now, `OSError` and `WorkspaceError` for the disk.
+    Where another model has the name by now, it becomes `name-2` and so on. Raises: `OSError` and `WorkspaceError` for the disk.
     """
-    models, target = tuning._models, tuning._settings.adapters_folder / spec.name
+    models, folder = tuning._models, tuning._settings.adapters_folder
     card = Card(
         base="",
         data_name=Path(spec.folder).name,
@@ -66,24 +66,32 @@ def publish_model(
         created_at=now().isoformat(timespec="seconds"),
         versions=find_versions(),
     )
-    with draft_of(target.parent, spec.name) as draft:
+    with draft_of(folder, work.job.id) as draft:
         _write(draft, model, tokenizer, spec, facts)
         write_card(draft, card)
         seal(draft)
-        if not settle(draft, target) and (read_card_file(target) or {}).get("job_id") != work.job.id:
-            raise InvalidValue(name="name", value=spec.name, allowed={"en": "a name that no model has", "ja": "まだ使われていない名前"})
-    return _register(models, spec, target, model)
+        target = _settle(models, draft, folder, spec.name, work.job.id)
+    return _find(models, target.name) or _register(models, spec, target, model)
+
+
+def _settle(models: Models, draft: Path, folder: Path, name: str, job_id: str) -> Path:
+    """Give the draft the first of `name`, `name-2` … that is free, or find the one that an earlier try of the job took: what was learnt is kept."""
+    for id in chain([name], (f"{name}-{number}" for number in count(2))):
+        target, known = folder / id, _find(models, id)
+        if known is not None and Path(known.model) != target.absolute():
+            continue
+        if settle(draft, target) or (read_card_file(target) or {}).get("job_id") == job_id:
+            return target
+    raise AssertionError("there is always a free number")
+
+
+def _find(models: Models, id: str) -> ModelEntry | None:
+    return next((entry for entry in models.entries(embedders=True) if entry.id == id), None)
 
 
 def _register(models: Models, spec: PretrainSpec, target: Path, model: LlamaForCausalLM) -> ModelEntry:
-    try:
-        known = models.get(spec.name)
-        if Path(known.model) == target.absolute():
-            return known
-    except UnknownName:
-        pass
     return models.add(
-        spec.name,
+        target.name,
         provider="huggingface",
         model=str(target.absolute()),
         kind="base",

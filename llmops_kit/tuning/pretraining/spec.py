@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from llmops_kit.errors import InvalidValue
 from llmops_kit.starter.lm import SIZES, Size
+from llmops_kit.tuning.spec import refuse_fields
 
 TINY = Size(hidden=192, layers=2, heads=3, feed_forward=384, context_tokens=512)
 """The least that has room for the hand-written induction heads: about one million parameters, minutes on a laptop."""
@@ -41,7 +41,7 @@ class PretrainSpec(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise _refuse(error) from None
+            raise refuse_fields(error, type(self).model_fields) from None
 
     @field_validator("folder", mode="before")
     @classmethod
@@ -56,15 +56,3 @@ class PretrainSpec(BaseModel):
     def change(self, **values: Any) -> PretrainSpec:
         """The same with some fields changed. Raises: `InvalidValue`."""
         return PretrainSpec(**{**self.model_dump(), **values})
-
-
-def _refuse(error: ValidationError) -> InvalidValue:
-    first = error.errors(include_url=False, include_context=False)[0]
-    name = ".".join(str(part) for part in first["loc"]) or "spec"
-    field = PretrainSpec.model_fields.get(name)
-    if field is None:
-        known = ", ".join(PretrainSpec.model_fields)
-        allowed = {"en": f"these fields: {known}", "ja": f"次の項目：{known}"}
-    else:
-        allowed = {"en": f"{field.description} ({first['msg']})", "ja": f"{first['msg']}"}
-    return InvalidValue(name=name, value=str(first.get("input"))[:80], allowed=allowed)

@@ -78,5 +78,5 @@ def _forward(layer: Any, x: Any, *_: Any, **__: Any) -> Any:
     name = layer.active_adapters[0]
     dropout = layer.lora_dropout[name]
     dropped = dropout(x) if layer.training and getattr(dropout, "p", 0.0) else None
-    return Joined.apply(x, dropped, base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
+    return Joined.apply(x, dropped, base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])  # type: ignore[no-untyped-call]
 

@@ -61,12 +61,12 @@ def make_row(encoded: EncodedRow, max_tokens: int, *, weight: float, example: in
     return row if row.counts else None
 
 
-def make_batch(rows: Sequence[Row], *, pad: int, device: str, padded: bool = False) -> Batch:
-    """The rows, shortest first, in blocks of about equal length; `padded`: in one block as wide as the longest."""
+def make_batch(rows: Sequence[Row], *, pad: int, device: str, padded: bool = False, exact: bool = False) -> Batch:
+    """The rows, shortest first, in blocks of about equal length; `padded`: in one block as wide as the longest; `exact`: nothing is filled up."""
     import torch
 
     places = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))
-    groups = [places] if padded else _group(rows, places)
+    groups = [places] if padded else _group(rows, places, 0 if exact else _LONGER_TOKENS)
     ids: list[int] = []
     positions: list[int] = []
     kept: list[int] = []
@@ -137,10 +137,10 @@ def _hand(number: int, processes: int) -> int:
     return place if turn % 2 == 0 else processes - 1 - place
 
 
-def _group(rows: Sequence[Row], places: Sequence[int]) -> list[list[int]]:
+def _group(rows: Sequence[Row], places: Sequence[int], longer: int) -> list[list[int]]:
     groups: list[list[int]] = []
     for place in places:
-        if not groups or len(rows[place].ids) - len(rows[groups[-1][0]].ids) > _LONGER_TOKENS:
+        if not groups or len(rows[place].ids) - len(rows[groups[-1][0]].ids) > longer:
             groups.append([])
         groups[-1].append(place)
     return groups

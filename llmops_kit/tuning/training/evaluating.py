@@ -50,7 +50,7 @@ class Evaluator:
         self._prompts, self._context_tokens = prepared.prompts, prepared.context_tokens
         self._base = list(base["texts"])
         self.before: float | None = base["eval_loss"]
-        self.last: Score = Score(base["eval_loss"], base["token_accuracy"], ())
+        self.last: Score = Score(None, None, ())
         self.answers: list[Answer] = []
 
     def evaluate(self, event: Any, step: int, epoch: float) -> None:

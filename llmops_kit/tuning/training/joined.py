@@ -27,7 +27,7 @@ class Joined(torch.autograd.Function):
         return out.view(*x.shape[:-1], out.shape[-1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Any) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Any) -> Any:
         """Gradients of x, dropped, A and B."""
         source, inner, weight, down, up = ctx.saved_tensors
         flat = gradient.reshape(-1, gradient.shape[-1])

@@ -21,20 +21,26 @@ _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
 
 @dataclass(frozen=True)
 class Passes:
-    """How a model is computed. `packed`: rows side by side without padding; else in blocks padded to their longest row, with a mask."""
+    """How a model is computed. `packed`: rows side by side without padding; else padded to the longest of a pass, with a mask.
+
+    `at_once`: with torch's attention for rows of different lengths, which CUDA has. `casts`: some layers need mixed number formats seen to.
+    """
 
     model: Any
     place: Place
     pad: int
     packed: bool
     casts: bool = False
+    at_once: bool = False
 
     @classmethod
     def choose(cls, model: Any, place: Place, pad: int, rows: Sequence[Row], *, packing: bool, casts: bool) -> Passes:
-        """Packed where `packing` and the model computes packed rows as it computes them alone, which is tried on two of `rows`."""
-        packed = cls(model, place, pad, True, casts)
-        if packing and packed._keeps_apart(sorted(rows, key=lambda row: len(row.ids))):
-            return packed
+        """Packed where `packing` and the model computes packed rows as it computes them alone, which is tried on some of `rows`."""
+        ways = [place.kind == "cuda" and place.dtype == "bfloat16", False] if packing else []
+        for at_once in dict.fromkeys(ways):
+            packed = cls(model, place, pad, True, casts, at_once)
+            if packed._keeps_apart(sorted(rows, key=lambda row: len(row.ids))):
+                return packed
         return cls(model, place, pad, False, casts)
 
     def train(self, rows: Sequence[Row], total: float, *, wrapped: Any = None, scale: float = 1.0) -> float:
@@ -76,11 +82,14 @@ class Passes:
             return self._logits(self.model, self._batch(rows))
 
     def _batch(self, rows: Sequence[Row]) -> Batch:
-        return make_batch(rows, pad=self.pad, device=self.place.device, padded=not self.packed)
+        return make_batch(rows, pad=self.pad, device=self.place.device, padded=not self.packed, exact=self.at_once)
 
     def _logits(self, model: Any, batch: Batch) -> Any:
         if self.packed:
-            given = {"input_ids": batch.ids, "position_ids": batch.positions, "row_blocks": batch.blocks, "logits_to_keep": batch.kept}
+            given: dict[str, Any] = {"input_ids": batch.ids, "position_ids": batch.positions, "row_blocks": batch.blocks, "logits_to_keep": batch.kept}
+            if self.at_once:
+                ends = torch.tensor(batch.lengths, device=batch.ids.device).cumsum(0)
+                given["row_starts"] = torch.nn.functional.pad(ends, (1, 0)).int()
             return model(**given, use_cache=False).logits[0]
         ((rows, width),) = batch.blocks
         ids = batch.ids.view(rows, width)

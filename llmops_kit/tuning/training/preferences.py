@@ -71,7 +71,7 @@ def prepare_preferences(tuning: Tuning, work: Work, spec: TuneSpec) -> tuple[Pre
     dataset = read_data(tuning, spec, work.folder).convert(method)
     models = tuning._models
     encoder, entry = models.turn_encoder(spec.base), models.get(spec.base)
-    place = choose_place(entry, vocabulary=len(encoder.tokenizer))
+    place = choose_place(vocabulary=len(encoder.tokenizer), exact=True)
     loaded = models.open_trainable(spec.base, dtype=place.dtype, device=place.device)
     use_all_cores()
     context = min(entry.context_tokens, getattr(loaded.model.config, "max_position_embeddings", None) or entry.context_tokens)
@@ -146,8 +146,8 @@ class PreferenceEvaluator(Evaluator):
         if self._rows:
             losses, more = self._score()
             self._figures |= more
-            self.last = Score(mean(losses), self.last.accuracy, tuple(losses))
-            event("eval", step, eval_loss=self.last.loss, token_accuracy=self.last.accuracy, epoch=epoch, **more)
+            self.last = Score(mean(losses), None, tuple(losses))
+            event("eval", step, eval_loss=self.last.loss, token_accuracy=None, epoch=epoch, **more)
         self.sample(event, step)
 
     def figures(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _plan(rows: Sequence[Ids], evaluation: Sequence[Ids], spec: TuneSpec, place:
         share = min(1.0, spec.epochs - epoch)
         shuffled = [rows[number] for number in shuffle_places(len(rows), spec.seed, epoch)]
         shuffled = spread_labels(shuffled) if spec.method == "kto" else shuffled
-        ordered += shuffled[: max(1, round(share * len(rows)))]
+        ordered += shuffled[: max(least, round(share * len(rows)))]
     size = batch_rows * passes
     ordered = ordered[: size * spec.max_steps] if spec.max_steps else ordered
     ordered = pair_for_kl(ordered, batch_rows) if spec.method == "kto" else ordered

@@ -68,7 +68,7 @@ def prepare(tuning: Tuning, work: Work, spec: TuneSpec) -> Prepared:
     dataset = read_data(tuning, spec, work.folder).convert("sft")
     models = tuning._models
     encoder, entry = models.turn_encoder(spec.base), models.get(spec.base)
-    place = choose_place(entry, vocabulary=len(encoder.tokenizer), rank=work.rank, processes=work.processes)
+    place = choose_place(vocabulary=len(encoder.tokenizer), rank=work.rank, processes=work.processes)
     loaded = models.open_trainable(spec.base, dtype=place.dtype, quantize=spec.method == "qlora", device=place.device)
     use_all_cores(work.processes if place.kind == "cpu" else 1)
     context = min(entry.context_tokens, getattr(loaded.model.config, "max_position_embeddings", None) or entry.context_tokens)
