@@ -60,7 +60,8 @@ def _compare(place: Path, data: str, systems: Sequence[str], chosen: argparse.Na
     padding = _padding(task)
     print(
         f"### {data}: {task['row_count']} rows, {task['tokens']} tokens (longest {task['longest']}), {task['eval_count']} rows kept; "
-        f"{chosen.epochs} epochs, {task['batch_rows']} rows or {task['batch_tokens']} tokens a step, rank 8, each repeat with another seed for the order, {chosen.cores or 'all'} cores\n"
+        f"{chosen.epochs} epochs, {task['batch_rows']} rows or {task['batch_tokens']} tokens a step, rank 8, "
+        f"each repeat with another seed for the order, {chosen.cores or 'all'} cores\n"
     )
     print(f"Batches of {task['batch_rows']} rows padded to their longest hold {padding:.2f} tokens for each real one.\n")
     runs: dict[str, list[dict[str, Any]]] = {system: [] for system in systems}

@@ -47,7 +47,10 @@ json.dump(facts, open(task["out"], "w"))
 
 
 def run_system(system: str, task: dict[str, Any], folder: Path, *, cores: int | None = None) -> dict[str, Any]:
-    """Run one system on a task in a process of its own, on the first `cores` of the machine; its figures with `wall_s`. Raises `RuntimeError` with the end of what it wrote."""
+    """Run one system on a task in a process of its own, on the first `cores` of the machine; its figures with `wall_s`.
+
+    Raises: `RuntimeError` with the end of what it wrote.
+    """
     folder.mkdir(parents=True)
     task = {**task, "system": system, "out": str(folder / "out.json"), "adapter": str(folder / "adapter")}
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "DISABLE_VERSION_CHECK": "1"}

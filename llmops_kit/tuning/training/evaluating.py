@@ -82,7 +82,7 @@ class Evaluator:
     def show_extremes(self, event: Any, step: int) -> None:
         """Tell which evaluation rows the model finds easiest and hardest, with what it writes."""
         ranked = sorted(range(len(self.last.rows)), key=lambda place: self.last.rows[place])
-        best = ranked[:_SHOWN]
+        best = ranked[: min(_SHOWN, (len(ranked) + 1) // 2)]
         worst = [place for place in reversed(ranked) if place not in best][:_SHOWN]
         chosen = [("best", place) for place in best] + [("worst", place) for place in worst]
         examples = [self._examples[self._rows[place].example] for _, place in chosen]
