@@ -61,8 +61,11 @@ def make_row(encoded: EncodedRow, max_tokens: int, *, weight: float, example: in
     return row if row.counts else None
 
 
-def make_batch(rows: Sequence[Row], *, pad: int, device: str, padded: bool = False, exact: bool = False) -> Batch:
-    """The rows, shortest first, in blocks of about equal length; `padded`: in one block as wide as the longest; `exact`: nothing is filled up."""
+def make_batch(rows: Sequence[Row], *, pad: int, device: str, padded: bool = False, exact: bool = False, multiple: int = 1) -> Batch:
+    """The rows, shortest first, in blocks of about equal length; `padded`: in one block as wide as the longest; `exact`: nothing is filled up.
+
+    Tokens, and positions that count, are filled up to a `multiple`, by a last block that is nobody's and positions of no weight (owner -1).
+    """
     import torch
 
     places = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))
@@ -90,6 +93,15 @@ def make_batch(rows: Sequence[Row], *, pad: int, device: str, padded: bool = Fal
                     targets.append(row.ids[number + 1])
                     weights.append(row.weight)
                     owners.append(place)
+
+    if (missing := -len(ids) % multiple) and not padded:
+        blocks.append((1, missing))
+        lengths.append(missing)
+        ids += [pad] * missing
+        positions += range(missing)
+    missing = -len(kept) % multiple
+    kept, targets, owners = kept + [0] * missing, targets + [0] * missing, owners + [-1] * missing
+    weights += [0.0] * missing
 
     def tensor(values: list[int]) -> torch.Tensor:
         return torch.tensor(values, device=device)

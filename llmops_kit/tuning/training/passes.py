@@ -18,6 +18,8 @@ from llmops_kit.tuning.training.place import Place
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
 """Largest difference of a logit, over the largest logit, that rounding explains."""
 
+_EVEN_TOKENS = 64
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -71,6 +73,8 @@ class Passes:
                 batch = self._batch(part)
                 each, right = measure_positions(self._logits(self.model, batch), batch.targets)
                 for owner, loss, hit in zip(batch.owners.tolist(), each.tolist(), right.tolist(), strict=True):
+                    if owner < 0:
+                        continue
                     losses[places[id(part[owner])]] += loss
                     hits[places[id(part[owner])]] += hit
         return losses, hits
@@ -79,10 +83,16 @@ class Passes:
     def logits(self, rows: Sequence[Row]) -> Any:
         """The logits of the counted positions of all rows in one pass, in the order of the batch."""
         with self._ready(), self._cast():
-            return self._logits(self.model, self._batch(rows))
+            batch = self._batch(rows)
+            return self._logits(self.model, batch)[batch.owners >= 0]
 
     def _batch(self, rows: Sequence[Row]) -> Batch:
-        return make_batch(rows, pad=self.pad, device=self.place.device, padded=not self.packed, exact=self.at_once)
+        return make_batch(rows, pad=self.pad, device=self.place.device, padded=not self.packed, exact=self.at_once, multiple=self._multiple)
+
+    @property
+    def _multiple(self) -> int:
+        """oneDNN, which multiplies in bfloat16 on a CPU, makes and keeps a program for each new size."""
+        return _EVEN_TOKENS if self.place.kind == "cpu" and self.place.dtype == "bfloat16" else 1
 
     def _logits(self, model: Any, batch: Batch) -> Any:
         if self.packed:
@@ -121,7 +131,8 @@ class Passes:
         self.model.eval()
         try:
             with torch.no_grad(), separate_rows(base, called=lambda: layers.append(1)), self._cast():
-                together = self._logits(self.model, self._batch(tried))
+                batch = self._batch(tried)
+                together = self._logits(self.model, batch)[batch.owners >= 0]
             alone = torch.cat([Passes(self.model, self.place, self.pad, False, self.casts).logits([row]) for row in tried])
         except (ValueError, TypeError, RuntimeError, NotImplementedError):
             return False
