@@ -57,6 +57,24 @@ def test_rows_side_by_side_have_the_loss_and_gradients_they_have_alone(base: str
     assert all(0 <= hit <= row.counts for hit, row in zip(hits, rows, strict=True))
 
 
+def test_bfloat16_in_even_sizes_gives_the_loss_of_float32(tiny: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from llmops_kit.tuning.training.adapters import join_layers
+    from llmops_kit.tuning.training.passes import Passes
+
+    rows = random_rows(12, 300)
+    total = sum(row.counts * row.weight for row in rows)
+    plain = float(plain_loss(adapter_on(AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)), rows, total))
+    tuned = adapter_on(AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.bfloat16))
+    assert join_layers(tuned)
+    passes = Passes.choose(tuned, Place("cpu", "bfloat16", 200, 4096), 0, rows, packing=True, casts=False)
+    assert passes.packed and passes.train(rows, total) == pytest.approx(plain, rel=0.02)
+    losses, _ = passes.measure(rows)
+    assert sum(loss * row.weight for loss, row in zip(losses, rows, strict=True)) / total == pytest.approx(plain, rel=0.02)
+
+
 def build_random(kind: str) -> Any:
     import torch
     import transformers
@@ -179,3 +197,6 @@ def test_a_step_that_is_too_large_is_split_and_a_batch_wastes_little() -> None:
     batch = make_batch(rows, pad=0, device="cpu")
     assert batch.ids.shape[1] == sum(number * width for number, width in batch.blocks) < 1.15 * sum(batch.lengths)
     assert len(batch.kept) == sum(row.counts for row in rows)
+    even = make_batch(rows, pad=0, device="cpu", multiple=32)
+    assert even.ids.shape[1] % 32 == len(even.kept) % 32 == 0 and even.ids.shape[1] - batch.ids.shape[1] < 32
+    assert float(even.weights.sum()) == float(batch.weights.sum()) and (even.owners < 0).sum() == len(even.kept) - len(batch.kept)

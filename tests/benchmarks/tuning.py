@@ -25,6 +25,7 @@ NAMES = {
     "ours32": "ours, held to float32",
     "plain": "Trainer + PEFT, default padding",
     "plain16": "Trainer + PEFT, bf16=True",
+    "plainours": "Trainer + PEFT, with the steps of ours",
     "llamafactory": "LLaMA-Factory 0.9.5",
 }
 
@@ -45,7 +46,7 @@ def run(options: Sequence[str] = ()) -> None:
 
         compare_on_gpu(chosen.seconds)
         return
-    systems = ["ours", "ours32", "plain", "plain16"] if has_fast_bfloat16() else ["ours", "plain"]
+    systems = ["ours", "ours32", "plain", "plain16", "plainours"] if has_fast_bfloat16() else ["ours", "plain", "plainours"]
     systems += ["llamafactory"] if os.environ.get("LLAMAFACTORY_PYTHON") else []
     if "llamafactory" not in systems:
         print("LLaMA-Factory was not measured: LLAMAFACTORY_PYTHON names no Python (tuning_peers.py says how to make one).\n")

@@ -1,7 +1,8 @@
 """What the training of an adapter is measured against, each run in a process of its own: `python -m tests.benchmarks.tuning_peers SYSTEM TASK.json`.
 
 `ours` is the training of the kit, called as a job calls it (`ours32`: held to float32); `plain` is transformers' Trainer with PEFT and default
-padding, as its documentation shows it (`plain16`: with `bf16=True`); `llamafactory` is LLaMA-Factory in an environment of its own, named
+padding, as its documentation shows it (`plain16`: with `bf16=True`; `plainours`: with the
+steps of ours, so that the final losses can be compared); `llamafactory` is LLaMA-Factory in an environment of its own, named
 by `LLAMAFACTORY_PYTHON`. To make one:
 
     python3.11 -m venv lf && lf/bin/pip install torch==2.13.0 llamafactory==0.9.5
@@ -135,6 +136,13 @@ def run_plain(task: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     tuned = get_peft_model(model, config)
     trainer = Trainer(model=tuned, args=arguments, train_dataset=rows, data_collator=pad_rows, callbacks=[watch])
+    if task["system"] == "plainours":
+        from llmops_kit.tuning.training.order import plan_steps
+
+        steps = plan_steps([[len(row["ids"])] for row in rows], epochs=task["epochs"], batch_tokens=task["batch_tokens"], seed=task["seed"])
+        loader = torch.utils.data.DataLoader(rows, batch_sampler=[step.rows for step in steps], collate_fn=pad_rows)  # type: ignore[arg-type]
+        trainer.get_train_dataloader = lambda: loader
+        arguments.num_train_epochs = 1
     trainer.train()
     tuned.save_pretrained(task["adapter"])
     trainable = sum(weight.numel() for weight in tuned.parameters() if weight.requires_grad)
