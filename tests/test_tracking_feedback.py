@@ -24,11 +24,11 @@ from llmops_kit.tracking import Tracking, read_table
 from llmops_kit.tracking.answers import SIDE_COLUMNS
 from llmops_kit.tracking.artifacts import final_tables, name_for_wandb
 from llmops_kit.tracking.ledger import load_ledger
-from llmops_kit.tracking.offline import find_sessions, read_records, trim_log
+from llmops_kit.tracking.offline import find_sessions, read_records, seal_log
 from llmops_kit.tracking.online import upload_folders
 from llmops_kit.tracking.opinions import FEEDBACK_COLUMNS, VOTE_COLUMNS
 from llmops_kit.tracking.rows import make_rows
-from llmops_kit.tracking.session import reset_library
+from llmops_kit.tracking.session import Session, reset_library
 from llmops_kit.types import Artifact, Comparison, Feedback, Run, Vote, new_id, now
 from tests.test_tracking import KEY, append, make_run, raw_ids, wait_until
 from tests.wandb_server import WandbServer
@@ -325,26 +325,61 @@ def test_a_torn_log_is_cut_to_its_whole_records(tracking: Tracking, store: Store
     (session,) = find_sessions(workspace)
     (log,) = session.glob("run-*.wandb")
     whole = log.read_bytes()
-    trim_log(session)
+    seal_log(session)
     assert log.read_bytes() == whole
     log.write_bytes(whole[:-5])
     kept = [end for _, end in read_records(log)]
-    trim_log(session)
+    seal_log(session)
     assert log.stat().st_size == kept[-1] < len(whole)
 
 
-def test_a_step_whose_line_of_history_is_missing_is_cut_whole(tracking: Tracking, store: Store, workspace: Path) -> None:
-    """A kill between a step's artifacts and its line: its rows are sent again, so that W&B must not get the artifacts."""
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_step_whose_line_of_history_is_missing_is_cut_whole(tracking: Tracking, store: Store, workspace: Path, ended: bool) -> None:
+    """A kill between a step's artifacts and its line: its rows are sent again, so that W&B must not get the artifacts.
+
+    W&B's helper process may live a moment longer and write the end of the run.
+    """
     rate(store)
     tracking.sync()
     (session,) = find_sessions(workspace)
     (log,) = session.glob("run-*.wandb")
     kinds = [(record.WhichOneof("record_type"), end) for record, end in read_records(log)]
-    before = next(kinds[place - 1][1] for place, (kind, _) in enumerate(kinds) if kind == "history")
-    log.write_bytes(log.read_bytes()[:before])
-    assert "artifact" in {record.WhichOneof("record_type") for record, _ in read_records(log)}
-    trim_log(session)
-    assert "artifact" not in {record.WhichOneof("record_type") for record, _ in read_records(log)} and log.stat().st_size > 0
+    before, line = next((kinds[place - 1][1], end) for place, (kind, end) in enumerate(kinds) if kind == "history")
+    log.write_bytes(log.read_bytes()[:before] + log.read_bytes()[line:] * ended)
+    assert {"artifact", *["exit"] * ended} <= {record.WhichOneof("record_type") for record, _ in read_records(log)}
+    seal_log(session)
+    assert not {"artifact", "exit"} & {record.WhichOneof("record_type") for record, _ in read_records(log)} and log.stat().st_size > 0
+
+
+def test_what_a_killed_writer_left_behind_still_writes_goes_nowhere(tracking: Tracking, store: Store, workspace: Path) -> None:
+    rate(store)
+    tracking.sync()
+    (session,) = find_sessions(workspace)
+    (log,) = session.glob("run-*.wandb")
+    whole = log.read_bytes()
+    with log.open("r+b") as left_open:
+        left_open.truncate(len(whole) - 5)
+        seal_log(session)
+        sealed = log.read_bytes()
+        left_open.seek(len(whole) - 5)
+        left_open.write(whole[-5:])
+    assert log.read_bytes() == sealed
+    assert [path.name for path in session.glob("*.wandb*")] == [log.name]
+
+
+def test_a_step_that_was_written_late_is_not_sent_a_second_time(online: Settings, store: Store, server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Session.wait_written
+
+    def answers_late(self: Session, step: int) -> None:
+        whole(self, step)
+        raise TrackingError(reason="too slow")
+
+    given = rate(store)
+    monkeypatch.setattr(Session, "wait_written", answers_late)
+    tracking = Tracking(store, online)
+    assert tracking.sync().complete
+    tracking.close()
+    assert [row["feedback_id"] for row in server.table("feedback")] == [given.id]
 
 
 def expect_all(server: WandbServer, store: Store) -> None:

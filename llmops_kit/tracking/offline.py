@@ -25,6 +25,7 @@ _BLOCK_BYTES = 32768
 _HEADER = struct.Struct("<IHB")  # checksum, length, kind of each fragment
 _FILE_HEADER = struct.Struct("<4sHB")
 _WHOLE, _FIRST, _LAST = 1, 2, 4
+_BIT_OF_TABLE = "wandb-run-incremental-table"
 _TABLES = {"incremental-table-file": False, "table-file": True}
 
 
@@ -107,22 +108,24 @@ def read_content(session: Path) -> Content:
     return content
 
 
-def trim_log(session: Path) -> None:
-    """Cut a torn end off the log of a folder that nobody writes any more: W&B uploads the rest, but never counts the folder as uploaded.
+def seal_log(session: Path) -> None:
+    """Settle what the log of a folder holds, which nobody is to write any more: a copy of its whole steps takes its place.
 
-    A step whose line of history is not there goes too: its rows will be sent again, and W&B would show those of its artifacts twice.
-    Raises `OSError`.
+    W&B uploads what stands before a torn end, but never counts the folder as uploaded. A step whose line of history is not there goes
+    too, whatever follows it: its rows will be sent again, and W&B would show those of its artifacts twice. It is a copy because W&B's
+    helper process outlives the one that was killed: what it still writes goes to the file that is no longer there. Raises `OSError`.
     """
     for log in session.glob("run-*.wandb"):
-        whole, begun = 0, None  # where the step begins that has artifacts and no history yet
+        whole, begun = 0, None  # where a step begins that has bits of tables and no history yet
         for record, end in read_records(log):
             kind = record.WhichOneof("record_type")
-            begun = None if kind in ("history", "exit") else whole if kind == "artifact" and begun is None else begun
+            begun = None if kind == "history" else whole if begun is None and kind == "artifact" and record.artifact.type == _BIT_OF_TABLE else begun
             whole = end
         whole = whole if begun is None else begun
-        if 0 < whole < log.stat().st_size:
-            with log.open("r+b") as file:
-                file.truncate(whole)
+        if whole > 0:
+            draft = log.with_name(log.name + ".new")
+            draft.write_bytes(log.read_bytes()[:whole])
+            draft.replace(log)
 
 
 def read_increments(session: Path) -> Iterator[Increment]:

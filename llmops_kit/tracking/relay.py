@@ -17,7 +17,7 @@ from llmops_kit.errors import TrackingError
 from llmops_kit.pseudonyms import pseudonym, pseudonym_key
 from llmops_kit.settings import Settings, place_wandb, secret
 from llmops_kit.tracking.ledger import Ledger, load_ledger, new_ledger, save_ledger
-from llmops_kit.tracking.offline import find_sessions, read_content
+from llmops_kit.tracking.offline import find_sessions, read_content, seal_log
 from llmops_kit.tracking.outbox import OneSender, Outbox, as_tracking_error
 from llmops_kit.tracking.rows import KINDS, LAYOUT, make_rows
 from llmops_kit.tracking.session import Session, Target
@@ -209,7 +209,10 @@ class Relay:
             session.wait_written(self._step)
         except TrackingError:
             self._session = None
-            raise
+            with as_tracking_error():
+                seal_log(session.folder)
+            if read_content(session.folder).last_step < self._step:
+                raise
 
     def _open(self) -> Session:
         ledger = self._ledger or new_ledger(LAYOUT)
@@ -242,12 +245,16 @@ class Relay:
         kinds = {kind.table: name for name, kind in KINDS.items()}
         self._step = max(self._step, ledger.step)
         for folder in find_sessions(self.folder):
+            left_open = folder.name in ledger.sessions and not ledger.sessions[folder.name].finished
+            if left_open:
+                with as_tracking_error():
+                    seal_log(folder)
             content = read_content(folder)
             written |= content.rows
             self._step = max(self._step, content.last_step)
             if ledger.run_id in folder.name:
                 self._continued.update(content.continued)
-            if folder.name in ledger.sessions and not ledger.sessions[folder.name].finished:
+            if left_open:
                 records = Counter(kinds[table] for table, _ in content.rows if table in kinds)
                 ledger = ledger.changed(folder.name, finished=True, records=dict(records))
         for name in [name for name, entry in ledger.sessions.items() if not entry.finished]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from llmops_kit.errors import TrackingError
 from llmops_kit.settings import wandb_environment
-from llmops_kit.tracking.offline import trim_log
+from llmops_kit.tracking.offline import seal_log
 
 _AT_ONCE = 50  # folders in one child: their names have to fit a command line
 _LOOK_S = 0.1
@@ -52,7 +52,7 @@ def upload(folder: Path, sessions: Sequence[Path], base_url: str, *, done: Calla
             raise _fault(_UNREACHABLE, base_url, "it does not answer")
         some = sessions[start : start + _AT_ONCE]
         for session in some:
-            trim_log(session)
+            seal_log(session)
         said = _sync(folder, some, base_url, stop)
         lost = dict(_losses(folder, some))
         for session in some:
