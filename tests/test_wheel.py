@@ -77,7 +77,8 @@ def test_the_wheel_holds_the_package_with_its_prompts_and_weights_and_nothing_el
     parts = {part for name in contents for part in Path(name).parts}
     assert not parts & {"tests", "notebooks", "data", "docs", "shared", "workspace", "__pycache__"}
     data = (".ipynb", ".gz", ".jsonl", ".csv", ".xlsx", ".sqlite", ".pyc", ".pt")
-    assert not [name for name in contents if name.endswith(data) and not name.startswith(("llmops_kit/documents/samples/", "llmops_kit/feedback/samples/"))]
+    samples = tuple(f"llmops_kit/{noun}/samples/" for noun in ("documents", "feedback", "tuning"))
+    assert not [name for name in contents if name.endswith(data) and not name.startswith(samples)]
     expected = {str(file.relative_to(ROOT)) for file in (ROOT / "llmops_kit").rglob("*.py")}
     assert expected <= contents.keys()
     assert {f"llmops_kit/library/{file.name}" for file in (ROOT / "prompts").glob("*.md")} <= contents.keys()
