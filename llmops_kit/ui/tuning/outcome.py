@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from llmops_kit.tuning.handle import measure_seconds
 from llmops_kit.ui.models import time_left
 from llmops_kit.ui.text import Language, localized, say
 from llmops_kit.ui.tuning import showing
@@ -80,10 +81,10 @@ def _against(handle: TuneJob, job: Job, language: Language) -> list[tuple[str, s
     """The estimate beside what it took: time and memory."""
     estimate = handle.estimate
     facts = []
-    if (seconds := _number(job.result.get("seconds"))) is not None:
-        told = time_left(seconds, language)
+    if (seconds := measure_seconds(job)) is not None:
         guess = _number(estimate.get("seconds")) or job.expected_s
-        facts.append((say("tune.fact_took", language), _beside(told, time_left(guess, language) if guess else "", language)))
+        told = _beside(time_left(seconds, language), time_left(guess, language) if guess else "", language)
+        facts.append((say("tune.fact_took", language), told))
     if (memory := _number(job.result.get("peak_memory_gb"))) is not None:
         guess = _number(estimate.get("memory_gb"))
         facts.append((say("tune.fact_memory", language), _beside(f"{memory:.2f} GB", f"{guess:.2f} GB" if guess else "", language)))

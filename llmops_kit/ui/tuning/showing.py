@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llmops_kit.tuning.handle import measure_seconds
 from llmops_kit.ui.files import progress_bar
 from llmops_kit.ui.models import time_left
 from llmops_kit.ui.text import Language, localized, say, sentences
@@ -123,7 +124,8 @@ def show_history(jobs: Sequence[Job], language: Language) -> str:
     for job in jobs:
         before, after = (job.result.get(name) for name in ("eval_loss_before", "eval_loss"))
         losses = f"{float(before):.3f} → {float(after):.3f}" if before is not None and after is not None else "–"
-        took = time_left(float(job.result["seconds"]), language) if job.result.get("seconds") is not None else "–"
+        seconds = measure_seconds(job)
+        took = time_left(seconds, language) if seconds is not None else "–"
         name = str(job.result.get("model") or job.name)
         cells = (name, state_of(job, language), str(job.spec.get("base") or "–"), losses, took, f"{job.created_at.astimezone():%m/%d %H:%M}")
         lines.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
