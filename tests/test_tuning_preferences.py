@@ -142,6 +142,21 @@ def test_a_resumed_run_ends_with_the_same_adapter_as_one_that_was_not_stopped(ki
     assert all(bool((one[name] == other[name]).all()) for name in one)
 
 
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_rows_that_the_template_refuses_are_left_out_and_counted(kit: Kit, tmp_path: Path, method: str) -> None:
+    add_tiny(kit, tmp_path / "tiny")
+    file = tmp_path / "tiny" / "chat_template.jinja"
+    strict = "{% for m in messages %}{% if 'だめ' in m.content %}{{ raise_exception('no') }}{% endif %}{% endfor %}"
+    file.write_text(strict + file.read_text(encoding="utf-8"), encoding="utf-8")
+    rows = [{**row, "prompt": f"だめ {row['prompt']}"} if number % 4 == 0 else row for number, row in enumerate(pairs_of(16))]
+    spec = TuneSpec(base="tiny", data=str(write(tmp_path / "pairs.jsonl", rows)), name="p", method=method, epochs=1, batch_tokens=1200, prompts=("あ", "だめ"))  # type: ignore[arg-type]
+    work = start(kit, spec)
+    result = kit.tuning.train(work)  # type: ignore[arg-type]
+    notes = [data["en"] for _, data in work.of("note")]
+    assert result["train_rows"] + result["eval_rows"] == 12 * (1 if method == "dpo" else 2)
+    assert any("training rows were left out" in note for note in notes) and any("1 of the prompts" in note for note in notes), notes
+
+
 def test_what_cannot_be_learnt_from_and_what_diverges_is_told(kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_tiny(kit, tmp_path / "tiny")
     good = [{"prompt": row["prompt"], "completion": row["chosen"], "label": True} for row in pairs_of(8)]

@@ -87,9 +87,9 @@ def _encode(dataset: Dataset, spec: TuneSpec, encoder: TurnEncoder) -> list[Row]
 
     train, _ = dataset.split(spec.eval_share, spec.seed)
     texts = [(example, text) for example in train for text in (example.answer, example.rejected) if text is not None]
-    encoded = encoder.encode([(*example.prompt, Message("assistant", text)) for example, text in texts])
+    encoded = encoder.try_encode([(*example.prompt, Message("assistant", text)) for example, text in texts])
     limit = spec.max_tokens or encoder.entry.context_tokens
-    made = [make_row(row, limit, weight=1.0, example=number) for number, parts in enumerate(encoded) for row in parts]
+    made = [make_row(row, limit, weight=1.0, example=number) for number, parts in enumerate(encoded) if not isinstance(parts, KitError) for row in parts]
     return [row for row in made if row is not None]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from llmops_kit.errors import KitError
 from llmops_kit.types import Message
 
 if TYPE_CHECKING:
@@ -14,22 +15,31 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-def encode_pairs(encoder: TurnEncoder, examples: Sequence[Example], max_tokens: int) -> list[Row]:
-    """`prompt_ids`, `chosen_ids` and `rejected_ids` of each pair. The prompt is the same for both, cut at its beginning where they are too long."""
+def encode_pairs(encoder: TurnEncoder, examples: Sequence[Example], max_tokens: int) -> list[Row | None]:
+    """`prompt_ids`, `chosen_ids` and `rejected_ids` of each pair; None for one that the model's template refuses.
+
+    The prompt is the same for both answers, cut at its beginning where they are too long.
+    """
     chosen = _split(encoder, [(example.prompt, example.answer) for example in examples])
     rejected = _split(encoder, [(example.prompt, example.rejected or "") for example in examples])
-    rows = []
-    for (prompt, good), (_, bad) in zip(chosen, rejected, strict=True):
-        kept, good, bad = _fit(max_tokens, prompt, good, bad)
+    rows: list[Row | None] = []
+    for one, other in zip(chosen, rejected, strict=True):
+        if one is None or other is None:
+            rows.append(None)
+            continue
+        kept, good, bad = _fit(max_tokens, one[0], one[1], other[1])
         rows.append({"prompt_ids": kept, "chosen_ids": good, "rejected_ids": bad})
     return rows
 
 
-def encode_labelled(encoder: TurnEncoder, examples: Sequence[Example], max_tokens: int) -> list[Row]:
-    """`prompt_ids`, `completion_ids` and `label` (True: a good answer) of each row."""
-    rows = []
-    for example, (prompt, answer) in zip(examples, _split(encoder, [(each.prompt, each.answer) for each in examples]), strict=True):
-        kept, answer = _fit(max_tokens, prompt, answer)
+def encode_labelled(encoder: TurnEncoder, examples: Sequence[Example], max_tokens: int) -> list[Row | None]:
+    """`prompt_ids`, `completion_ids` and `label` (True: a good answer) of each row; None for one that the model's template refuses."""
+    rows: list[Row | None] = []
+    for example, parts in zip(examples, _split(encoder, [(each.prompt, each.answer) for each in examples]), strict=True):
+        if parts is None:
+            rows.append(None)
+            continue
+        kept, answer = _fit(max_tokens, *parts)
         rows.append({"prompt_ids": kept, "completion_ids": answer, "label": bool(example.label)})
     return rows
 
@@ -51,10 +61,10 @@ def pair_for_kl(rows: Sequence[Row], batch_rows: int) -> list[Row]:
     return [{**row, "KL_completion_ids": batch[place - 1]["completion_ids"]} for batch in batches if len(batch) > 1 for place, row in enumerate(batch)]
 
 
-def _split(encoder: TurnEncoder, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[tuple[list[int], list[int]]]:
+def _split(encoder: TurnEncoder, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[tuple[list[int], list[int]] | None]:
     """Prompt and answer of each, as ids; all in one go, because a model's own template is rendered in a process apart."""
     conversations = [(*prompt, Message("assistant", answer)) for prompt, answer in pairs]
-    return [_part(rows[-1]) for rows in encoder.encode(conversations)]
+    return [None if isinstance(rows, KitError) or not rows else _part(rows[-1]) for rows in encoder.try_encode(conversations)]
 
 
 def _part(row: EncodedRow) -> tuple[list[int], list[int]]:

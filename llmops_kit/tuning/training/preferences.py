@@ -78,7 +78,9 @@ def prepare_preferences(tuning: Tuning, work: Work, spec: TuneSpec) -> tuple[Pre
     longest = min(spec.max_tokens or context, context)
     train, kept = dataset.split(spec.eval_share, spec.seed)
     encode = encode_pairs if method == "dpo" else encode_labelled
-    rows, evaluation = encode(encoder, train, longest), encode(encoder, kept, longest)
+    rows = [row for row in encode(encoder, train, longest) if row is not None]
+    pairs = [(example, row) for example, row in zip(kept, encode(encoder, kept, longest), strict=True) if row is not None]
+    left_out, evaluation, kept = len(train) - len(rows), [row for _, row in pairs], tuple(example for example, _ in pairs)
     if len(rows) < _LEAST_ROWS[method] or (method == "kto" and len({row["label"] for row in rows}) < 2):
         allowed = {"en": "pairs of answers, or answers of which some are good and some are bad", "ja": "回答の組、または良い回答と悪い回答の両方"}
         raise InvalidValue(name="data", value=dataset.name, allowed=allowed)
@@ -94,7 +96,7 @@ def prepare_preferences(tuning: Tuning, work: Work, spec: TuneSpec) -> tuple[Pre
         spec=spec, dataset=dataset, encoder=encoder, place=place,
         passes=Passes(tuned, place, encoder.tokenizer.pad_token_id or 0, False, not joined), rows=tuple(_score_rows(rows)), steps=plan.steps,
         eval_rows=tuple(_score_rows(evaluation)), examples=kept, prompts=tuple(choose_prompts(spec, good, encoder, context)),
-        context_tokens=context, left_out=0,
+        context_tokens=context, left_out=left_out,
     )  # fmt: skip
     return prepared, plan
 
@@ -134,7 +136,7 @@ class PreferenceEvaluator(Evaluator):
         super().__init__(prepared, base)
         self._beta, self._is_pairs = prepared.spec.beta, prepared.spec.method == "dpo"
         self._labels = [bool(row.get("label", True)) for row in evaluation]
-        self._other = _score_rows(evaluation, "rejected_ids") if self._is_pairs else _score_rows(pair_for_kl(evaluation, len(evaluation)), "KL_completion_ids")
+        self._other = _score_rows(evaluation, "rejected_ids") if self._is_pairs else _score_rows(pair_for_kl(evaluation, max(1, len(evaluation))), "KL_completion_ids")
         with prepared.model.disable_adapter():
             self._reference = _log_probabilities(prepared.passes, self._rows), _log_probabilities(prepared.passes, self._other)
         self._figures: dict[str, Any] = {}

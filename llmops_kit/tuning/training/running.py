@@ -81,6 +81,12 @@ class Training:
                 f"学習用の{prepared.left_out}行を除きました（ベースモデルのテンプレートで扱えないか、回答が残りません）。",
                 done,
             )
+        if unanswered := len(prepared.spec.prompts) and len(prepared.spec.prompts) - len(prepared.prompts):
+            self._note(
+                f"{unanswered} of the prompts are not answered as samples: they do not fit the context, or the base's chat template refuses them.",
+                f"プロンプトのうち{unanswered}件は、コンテキストに収まらないかテンプレートで扱えないため、サンプルの回答を作りません。",
+                done,
+            )
         if prepared.spec.packing and not prepared.passes.packed:
             self._note(
                 "This base does not keep packed rows apart, so its batches are padded; that is slower.",
