@@ -30,6 +30,22 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
+@pytest.fixture(autouse=True)
+def close_pages(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The pages a test opened end with it, also where it fails: each keeps asking the app for news, and the next test would be slower."""
+    if "browser" not in request.fixturenames:
+        yield
+        return
+    browser: Browser = request.getfixturevalue("browser")
+    before = [*browser.contexts]
+    yield
+    for context in browser.contexts:
+        if context not in before:
+            for page in context.pages:
+                page.unroute_all(behavior="ignoreErrors")
+            context.close()
+
+
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     """The app on an empty workspace, shared by the tests of a file."""
@@ -44,3 +60,13 @@ def open_page(browser: Browser, app: RunningApp, *, locale: str = "ja-JP", width
     page.goto(app.url)
     page.wait_for_selector("#variable-1 textarea, #variable-0 textarea")
     return page
+
+
+def open_tab(page: Page, bar: str, id: str, name: str) -> None:
+    """Choose a tab, also where a phone has it behind three dots."""
+    tab = page.locator(f"#{bar} > .tab-wrapper [role=tab][data-tab-id={id}]").first
+    if tab.is_visible():
+        tab.click()
+    else:
+        page.locator(f"#{bar} > .tab-wrapper .overflow-menu > button").first.click()
+        page.locator(f"#{bar} > .tab-wrapper .overflow-dropdown button", has_text=name).click()

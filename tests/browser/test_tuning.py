@@ -9,22 +9,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from llmops_kit.types import new_id
 from tests.app_process import RunningApp
-from tests.browser.conftest import open_page
+from tests.browser.conftest import open_page, open_tab
 
 pytestmark = pytest.mark.browser
 LONG_MS = 600_000
 """Training of a few steps on a busy machine."""
-
-
-def open_tab(page: Page, bar: str, id: str, name: str) -> None:
-    """Choose a tab, also where a phone has it behind three dots."""
-    tab = page.locator(f"#{bar} > .tab-wrapper [role=tab][data-tab-id={id}]").first
-    if tab.is_visible():
-        tab.click()
-    else:
-        page.locator(f"#{bar} > .tab-wrapper .overflow-menu > button").first.click()
-        page.locator(f"#{bar} > .tab-wrapper .overflow-dropdown button", has_text=name).click()
 
 
 def open_tuning(browser: Browser, app: RunningApp, **size: int) -> Page:
@@ -43,8 +34,9 @@ def set_field(page: Page, id: str, value: str) -> None:
     field.press("Tab")
 
 
-def launch(page: Page, name: str, steps: int) -> None:
-    """Start the bundled set with few steps."""
+def launch(page: Page, steps: int) -> str:
+    """Start the bundled set with few steps, under a name that no run before it took; the name."""
+    name = f"run-{new_id()[-6:]}"
     expect(page.locator("#tuning-report")).to_contain_text("30行中30行", timeout=90_000)
     expect(page.locator("#tuning-preview")).to_contain_text("損失")
     expect(page.locator("#tuning-start")).to_be_enabled()
@@ -56,12 +48,13 @@ def launch(page: Page, name: str, steps: int) -> None:
     expect(page.locator("#tuning-estimate")).to_contain_text(f"{steps}ステップ")
     page.click("#tuning-start")
     expect(page.locator("#tuning-card")).to_contain_text(name)
+    return name
 
 
 def test_a_run_is_launched_left_found_again_and_compared_with_its_base(browser: Browser, app: RunningApp) -> None:
     page = open_tuning(browser, app)
-    launch(page, "polite", 12)
-    expect(page.locator("#tuning-progress")).to_contain_text(re.compile(r"12ステップ中\d"), timeout=LONG_MS)
+    name = launch(page, 36)
+    expect(page.locator("#tuning-progress")).to_contain_text(re.compile(r"36ステップ中\d"), timeout=LONG_MS)
     other = open_tuning(browser, app)
     open_tab(other, "tuning-tabs", "jobs", "ジョブ")
     expect(other.locator("#tuning-no-job")).to_contain_text("ジョブはまだありません")
@@ -70,24 +63,25 @@ def test_a_run_is_launched_left_found_again_and_compared_with_its_base(browser: 
     page.wait_for_selector("#variable-1 textarea, #variable-0 textarea")
     expect(page.locator("#bell")).to_contain_text(re.compile("学習中|ジョブ"))
     open_tab(page, "nouns", "tuning", "ファインチューニング")
-    expect(page.locator("#tuning-card")).to_contain_text("polite")
+    open_tab(page, "tuning-tabs", "jobs", "ジョブ")
+    expect(page.locator("#tuning-card")).to_contain_text(name)
     expect(page.locator("#tuning-card")).to_contain_text("完了", timeout=LONG_MS)
-    expect(page.locator("#tuning-curve .dot")).to_have_count(4)  # the base, and after 4, 8 and 12 steps
+    expect(page.locator("#tuning-curve .dot")).to_have_count(4)  # the base, and after 12, 24 and 36 steps
     expect(page.locator("#tuning-samples .pair").first).to_contain_text("学習前")
-    expect(page.locator("#tuning-samples .pair").first).to_contain_text("ステップ12の後")
-    expect(page.locator("#tuning-facts")).to_contain_text("starter-lm+polite")
+    expect(page.locator("#tuning-samples .pair").first).to_contain_text("ステップ36の後")
+    expect(page.locator("#tuning-facts")).to_contain_text(f"starter-lm+{name}")
     expect(page.locator("#tuning-facts")).to_contain_text("見積もり")
     page.click("#tuning-compare")
-    expect(page.locator("#tuning-adapter-card")).to_contain_text("starter-lm+polite")
+    expect(page.locator("#tuning-adapter-card")).to_contain_text(f"starter-lm+{name}")
     expect(page.locator("#tuning-deltas table")).to_be_visible(timeout=LONG_MS)
     page.click("#tuning-duel")
     expect(page.locator("#duel-pair .answer")).to_have_count(2)
     page.click("#duel-a")
-    expect(page.locator("#duel-pair")).to_contain_text("starter-lm+polite")
+    expect(page.locator("#duel-pair")).to_contain_text(f"starter-lm+{name}")
     open_tab(page, "nouns", "tuning", "ファインチューニング")
     open_tab(page, "tuning-tabs", "adapters", "アダプター")
     page.click("#tuning-adapter-try")
-    expect(page.locator("#model-1 input")).to_have_value("starter-lm+polite")
+    expect(page.locator("#model-1 input")).to_have_value(f"starter-lm+{name}")
     expect(page.locator("#model-0 input")).to_have_value("starter-lm")
     expect(page.locator("#message textarea")).not_to_have_value("")
     page.click("#send")
@@ -97,11 +91,11 @@ def test_a_run_is_launched_left_found_again_and_compared_with_its_base(browser: 
 
 def test_an_adapter_is_packed_and_taken_home(browser: Browser, app: RunningApp) -> None:
     page = open_tuning(browser, app)
-    launch(page, "home", 3)
+    name = launch(page, 3)
     expect(page.locator("#tuning-card")).to_contain_text("完了", timeout=LONG_MS)
     page.click("#tuning-look")
     page.click("#tuning-export")
-    expect(page.locator("#tuning-compare-progress")).to_contain_text("starter-lm_home.zip", timeout=90_000)
+    expect(page.locator("#tuning-compare-progress")).to_contain_text(f"starter-lm_{name}.zip", timeout=90_000)
     with page.expect_download() as download:
         page.click("#tuning-download")
     assert Path(download.value.path()).read_bytes().startswith(b"PK")
@@ -110,7 +104,7 @@ def test_an_adapter_is_packed_and_taken_home(browser: Browser, app: RunningApp) 
 
 def test_a_run_is_cancelled_and_goes_on_from_where_it_stopped(browser: Browser, app: RunningApp) -> None:
     page = open_tuning(browser, app)
-    launch(page, "paused", 15)
+    launch(page, 15)
     expect(page.locator("#tuning-progress")).to_contain_text(re.compile(r"15ステップ中[2-9]"), timeout=LONG_MS)
     page.click("#tuning-cancel")
     expect(page.locator("#tuning-card")).to_contain_text("キャンセル済み", timeout=LONG_MS)
