@@ -18,7 +18,7 @@ run: .venv/.run
 install: .venv/.run
 
 test: .venv/.dev check
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/.dev
 	@$(BIN)/ruff check .

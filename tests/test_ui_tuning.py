@@ -238,8 +238,9 @@ def test_a_look_sends_only_what_changed_and_ends_with_the_job(kit: Kit) -> None:
     shown = job_page(live.draw(kit, request, job.id))
     assert "10ステップ中1" in shown["bar"] and "900トークン/秒" in shown["bar"] and shown["cancel"]["visible"] is True and shown["timer"].active
     assert job_page(live.follow(kit, request, job.id, 0, shown["seen"])) == {}
+    result, took = {"model": "starter-lm+x", "eval_loss": 1.0, "seconds": 3.0}, {"started_at": now() - timedelta(seconds=5), "ended_at": now()}
     with kit.store.change() as change:
-        change.update(Job, job.id, progress={"step": 10, "steps": 10}, state="finished", result={"model": "starter-lm+x", "eval_loss": 1.0, "seconds": 5.0})
+        change.update(Job, job.id, progress={"step": 10, "steps": 10}, state="finished", result=result, **took)
     end = job_page(live.follow(kit, request, job.id, 0, shown["seen"]))
     assert end["result"]["visible"] is True and end["model"] == "starter-lm+x" and end["timer"].active is False and "完了" in end["card"]
     assert "evaluation" not in end["facts"] and "5秒" in end["facts"]

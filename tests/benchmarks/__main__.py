@@ -18,6 +18,7 @@ from tests.benchmarks import (
     starter_speed,
     startup,
     tuning,
+    tuning_estimates,
 )
 
 BENCHMARKS = {
@@ -30,7 +31,7 @@ BENCHMARKS = {
     "documents": documents_quality,
     "rating": rating,
 }
-ON_REQUEST = {"documents_index": documents_index, "engine": engine_load, "soak": engine_soak, "tuning": tuning}
+ON_REQUEST = {"documents_index": documents_index, "engine": engine_load, "soak": engine_soak, "tuning": tuning, "tuning_estimates": tuning_estimates}
 """Take long and have options of their own: run only where they are named."""
 
 
