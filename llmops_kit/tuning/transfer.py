@@ -30,6 +30,10 @@ _KEPT_CONFIG = (
 )  # fmt: skip
 _PATTERN = re.compile(r"[\w.^$\\-]{1,200}")
 _PROBE = (Message("user", "ためし probe"), Message("assistant", "はい yes"), Message("user", "次は？ next"))
+_ELSEWHERE = (
+    "# the folder of the base on the computer that wrote this; elsewhere put its folder there (llmops_kit brings starter-lm), or take the merged model\n"
+    "# ベースのフォルダー（書き出したPCでの場所）です。別のPCではそこでの場所に直すか（starter-lmはllmops_kitに入っています）、結合したモデルを使ってください\n"
+)
 _UNKNOWN_FORMAT = {
     "en": "The prompt format it was trained with is not known; the base's is used. If its answers are garbage or never end, that is the likely reason.",
     "ja": "学習時のプロンプト形式が不明のため、ベースの形式を使います。回答がおかしい、または終わらない場合は、これが原因と考えられます。",
@@ -76,8 +80,9 @@ def _fill(models: Models, entry: ModelEntry, draft: Path, *, whole: bool) -> Non
     else:
         copy_adapter(models, base, source, draft)
         models.turn_encoder(base).tokenizer.save_pretrained(draft)
-    write_card(draft, dataclasses.replace(card, samples=(), owner=""))
-    (draft / "README.md").write_text(_describe(models, entry, card, draft, whole=whole), encoding="utf-8")
+    shared = dataclasses.replace(card, samples=(), owner="")
+    write_card(draft, shared)
+    (draft / "README.md").write_text(_describe(models, entry, shared, draft, whole=whole), encoding="utf-8")
 
 
 def _find_base(models: Models, entry: ModelEntry) -> str:
@@ -102,7 +107,9 @@ def _describe(models: Models, entry: ModelEntry, card: Card, folder: Path, *, wh
         serve = "vllm serve THIS_FOLDER"
     else:
         config = read_config(entry.id, folder)
-        load = f'base = AutoModelForCausalLM.from_pretrained("{config["base_model_name_or_path"]}")\nmodel = PeftModel.from_pretrained(base, "THIS_FOLDER")'
+        named = str(config["base_model_name_or_path"])
+        load = f'base = AutoModelForCausalLM.from_pretrained("{named}")\nmodel = PeftModel.from_pretrained(base, "THIS_FOLDER")'
+        load = f"{_ELSEWHERE}{load}" if Path(named).is_dir() else load
         imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer"
         rank = _round_rank(max([config["r"], *(config.get("rank_pattern") or {}).values()]))
         serve = f"vllm serve BASE --enable-lora --max-lora-rank {rank} --lora-modules NAME=THIS_FOLDER"

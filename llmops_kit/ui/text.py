@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,12 @@ from typing import Any, Literal
 import gradio as gr
 import yaml
 
-from llmops_kit.errors import KitError
+from llmops_kit.errors import InvalidValue, KitError
 
 Language = Literal["ja", "en"]
 LANGUAGE_COOKIE = "llmops_language"
+_ASIDE = re.compile(r"（| \(|, ")
+"""Where a label goes on to explain itself."""
 _JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 
 
@@ -64,7 +67,18 @@ def shown_errors(request: gr.Request | None) -> Iterator[None]:
         yield
     except KitError as error:
         language = language_of(request)
-        raise gr.Error(error.text(language), title=say("error.title", language), duration=20, print_exception=False) from error
+        told = html.escape(error_words(error, language), quote=False)  # Gradio shows the message as markup, and it may repeat what was typed
+        raise gr.Error(told, title=say("error.title", language), duration=20, print_exception=False) from error
+
+
+def error_words(error: KitError, language: Language) -> str:
+    """The sentence of an error on the page: a value that does not serve is said of the field as it is called there, not of its name in Python."""
+    name = str(error.facts.get("name"))
+    shown = next((sentences(language)[key] for key in (f"tune.field_{name}", f"tune.{name}") if key in sentences(language)), None)
+    facts: dict[str, Any] = {**error.facts}
+    if not isinstance(error, InvalidValue) or shown is None or InvalidValue(**facts).text(language) != error.text(language):
+        return error.text(language)
+    return InvalidValue(**{**facts, "name": _ASIDE.split(shown)[0]}).text(language)
 
 
 def error_text(run_error: str | None, language: Language) -> str:

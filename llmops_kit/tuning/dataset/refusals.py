@@ -24,7 +24,21 @@ def refuse_rows(
     if unique < LEAST_ROWS:
         en = f"All {count:,} rows are the same (after Unicode normalisation), so there is only one row to learn from. Add different ones."
         return {"en": en, "ja": f"{count:,}行がすべて同じ内容（正規化後）です。学習できる行は1つしかありません。異なる行を追加してください。"}
-    return None
+    return _miss_other_label(different)
+
+
+def _miss_other_label(examples: Sequence[Example]) -> Bilingual | None:
+    """Answers that all have the same label: what is learnt from labels is the difference, and there is none."""
+    labels = {example.label for example in examples}
+    if labels not in ({True}, {False}):
+        return None
+    said, missing = ("good (true)", "bad (false)") if True in labels else ("bad (false)", "good (true)")
+    said_ja, missing_ja = ("良い（true）", "悪い（false）") if True in labels else ("悪い（false）", "良い（true）")
+    return {
+        "en": f"All {len(examples):,} answers are labelled {said}. Add {missing} ones; or, to learn the answers themselves, take the label column out.",
+        "ja": f"{len(examples):,}件の回答のラベルがすべて「{said_ja}」です。「{missing_ja}」の回答も加えてください。"
+        "回答をそのまま手本にするなら、ラベルの列を外してください。",
+    }
 
 
 def _ask_for_columns(columns: Mapping[str, str], available: Sequence[str]) -> Bilingual:

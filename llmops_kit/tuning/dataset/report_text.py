@@ -25,8 +25,9 @@ _LANGUAGES = {
 
 
 def tell_report(report: Findings, language: str) -> list[str]:
-    """The lines of the report in `en` or `ja`: what it is, what was found, and whether it can be trained on."""
-    lines = [_tell_rows(report, language), _tell_lengths(report, language), _tell_languages(report, language)]
+    """The lines of the report in `en` or `ja`: what it is, why it cannot be trained on where it cannot, and what was found."""
+    refusal = report.refusal[language] if report.refusal else ""
+    lines = [_tell_rows(report, language), refusal, _tell_lengths(report, language), _tell_languages(report, language)]
     if report.labels:
         most = ", ".join(f"{label} {count:,}" for label, count in list(report.labels.items())[:_SHOWN])
         lines.append({"en": f"Labels: {most}.", "ja": f"ラベル：{most}。"}[language])
@@ -35,8 +36,6 @@ def tell_report(report: Findings, language: str) -> list[str]:
     lines += [form.format(line=problem.line, reason=problem.reason[language].rstrip(".。")) for problem in report.problems[:_SHOWN]]
     if (left := len(report.problems) - _SHOWN) > 0:
         lines.append({"en": f"… and {left:,} more.", "ja": f"…ほか{left:,}件。"}[language])
-    if report.refusal:
-        lines.append(report.refusal[language])
     return [line for line in lines if line]
 
 
@@ -54,6 +53,10 @@ def tell_warnings(report: Findings) -> tuple[Bilingual, ...]:
 
 def _tell_rows(report: Findings, language: str) -> str:
     kind = _KINDS[report.kind][language]
+    if report.refusal:
+        if language == "ja":
+            return f"「{report.name}」：{report.rows:,}行（形式：{report.format}、{kind}）。"
+        return f"“{report.name}”: {report.rows:,} rows (format {report.format}: {kind})."
     if language == "ja":
         split = f"学習用{report.train_rows:,}行、評価用{report.eval_rows:,}行。" if report.kept else ""
         return f"「{report.name}」：{report.rows:,}行中{report.kept:,}行を使います（形式：{report.format}、{kind}）。{split}"

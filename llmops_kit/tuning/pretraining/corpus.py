@@ -91,11 +91,12 @@ def read_corpus(folder: Path, *, max_mb: float) -> Corpus:
     texts = tuple(Text(file.relative_to(folder).as_posix(), _clean(_read(file))) for file in files)
     corpus = Corpus(tuple(text for text in texts if text.text), _hash(texts))
     if corpus.characters < _LEAST_CHARACTERS:
-        allowed = {
-            "en": f"a folder with .txt or .md files of at least {_LEAST_CHARACTERS:,} characters together; it has {corpus.characters:,}",
-            "ja": f".txtか.mdの文書が合計{_LEAST_CHARACTERS:,}字以上あるフォルダー（現在{corpus.characters:,}字）",
-        }
-        raise InvalidValue(name="folder", value=folder, allowed=allowed)
+        raise InvalidValue(
+            en=f"The texts (.txt, .md) have {corpus.characters:,} characters together; at least {_LEAST_CHARACTERS:,} are needed. Add more text.",
+            ja=f"文章（.txt、.md）が合計{corpus.characters:,}字しかありません。{_LEAST_CHARACTERS:,}字以上必要です。文章を追加してください。",
+            name="folder",
+            value=folder,
+        )
     return corpus
 
 

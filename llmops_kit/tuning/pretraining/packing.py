@@ -59,9 +59,19 @@ def pack(tokenizer: Tokenizer, texts: Sequence[str], plan: Plan) -> Packed:
     return Packed(encode_texts(tokenizer, texts), begin=tokenizer.get_vocab()[BOS], width=plan.max_tokens, rows=rows, seed=plan.seed)
 
 
+def is_copying(plan: Plan, step: int) -> bool:
+    """Whether step `step` is one of copying random tokens: its loss says nothing of the texts."""
+    return _draw(plan, step)[1]
+
+
+def _draw(plan: Plan, step: int) -> tuple[Random, bool]:
+    rng = Random(f"{plan.seed} step {step}")
+    return rng, step < plan.copy_steps or rng.random() < plan.copy_share
+
+
 def draw_batch(packed: Packed, plan: Plan, step: int, *, vocabulary: int) -> Batch:
     """The batch of a step: copying of random tokens at the start and now and then, as in the starter LM's recipe, else packed text."""
-    rng = Random(f"{plan.seed} step {step}")
-    if step < plan.copy_steps or rng.random() < plan.copy_share:
+    rng, copies = _draw(plan, step)
+    if copies:
         return copying_batch(rng, vocabulary=vocabulary, first=len(SPECIAL_TOKENS) + 256, tokens=plan.batch_tokens)
     return packed.batch(step)

@@ -16,7 +16,7 @@ from llmops_kit.tuning.peak import peak_memory_gb
 from llmops_kit.tuning.pretraining.checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
 from llmops_kit.tuning.pretraining.corpus import Corpus, read_frozen_corpus
 from llmops_kit.tuning.pretraining.measuring import choose_beginnings, continue_texts, measure_loss, measure_unigram
-from llmops_kit.tuning.pretraining.packing import Packed, draw_batch, pack
+from llmops_kit.tuning.pretraining.packing import Packed, draw_batch, is_copying, pack
 from llmops_kit.tuning.pretraining.planning import alphabet_of, recipe_plan, resolve
 from llmops_kit.tuning.pretraining.publishing import publish_model
 from llmops_kit.tuning.pretraining.spec import PretrainSpec
@@ -146,8 +146,8 @@ class _Run:
         progress, plan = self._progress, self._plan
         left = (plan.steps - progress.step) * progress.training_s / progress.step
         self._work.progress(progress.step, plan.steps, round(left, 1), loss=round(taken.loss, 4))
-        if time.monotonic() - self._logged < _LOG_S and progress.step != plan.steps:
-            return
+        if is_copying(plan, progress.step - 1) or (time.monotonic() - self._logged < _LOG_S and progress.step != plan.steps):
+            return  # the loss of copying random tokens would stand among those of the texts as a spike
         self._logged = time.monotonic()
         before = progress.step - 1
         rate = plan.learning_rate * warm(before, plan) * decay(before / plan.steps)

@@ -23,7 +23,7 @@ from llmops_kit.ui.tuning.code import adapter_code
 if TYPE_CHECKING:
     from llmops_kit.kit import Kit
 
-SHOWN = ("chooser", "card", "actions", "files", "deltas", "duel", "compared", "code")
+SHOWN = ("chooser", "card", "actions", "compare", "merged", "files", "deltas", "duel", "compared", "code")
 """What `show` fills, in its order."""
 _LOOK_S = 0.4
 
@@ -67,13 +67,13 @@ def _lay_out_chosen(parts: dict[str, Any], buttons: dict[str, Any]) -> None:
     with gr.Column(visible=False, elem_id="tuning-adapter-actions") as parts["actions"]:
         with gr.Row(elem_classes="buttons"):
             buttons["try"] = gr.Button(label("tune.try"), variant="primary", elem_id="tuning-adapter-try")
-            buttons["compare"] = gr.Button(label("tune.compare"), elem_id="tuning-adapter-compare")
+            buttons["compare"] = parts["compare"] = gr.Button(label("tune.compare"), elem_id="tuning-adapter-compare")
         with gr.Row(elem_classes="actions"):
             parts["bar"] = gr.HTML(elem_id="tuning-compare-progress", padding=False, min_width=200)
             parts["cancel"] = gr.Button(label("batch.cancel"), size="sm", visible=False, scale=0, min_width=90, elem_id="tuning-compare-cancel")
         with gr.Row(elem_classes="actions"):
             buttons["export"] = gr.Button(label("tune.export"), size="sm", elem_id="tuning-export")
-            buttons["merged"] = gr.Button(label("tune.export_merged"), size="sm", elem_id="tuning-export-merged")
+            buttons["merged"] = parts["merged"] = gr.Button(label("tune.export_merged"), size="sm", elem_id="tuning-export-merged")
         parts["files"] = gr.DownloadButton(label("tune.download"), visible=False, elem_id="tuning-download")
 
 
@@ -112,8 +112,9 @@ def show(kit: Kit, request: gr.Request, model: str | None) -> list[Any]:
         nothing = f"<p class='padded'>{say('tune.no_adapters', language)}</p>"
         blank = {"chooser": gr.update(choices=[], value=None), "card": nothing, "actions": gr.update(visible=False), "code": ""}
         return _shown(**blank, files=gr.update(visible=False), deltas="", duel=gr.update(visible=False), compared="")
-    card = outcome.show_card(chosen, kit.tuning.card(chosen), language)
-    shown = {"chooser": gr.update(choices=own, value=chosen), "card": card, "actions": gr.update(visible=True)}
+    card = kit.tuning.card(chosen)
+    shown = {"chooser": gr.update(choices=own, value=chosen), "card": outcome.show_card(chosen, card, language), "actions": gr.update(visible=True)}
+    shown |= {name: gr.update(visible=bool(card.base)) for name in ("compare", "merged")}  # one from scratch has no base
     shown |= {"files": gr.update(visible=False), "code": adapter_code(kit.settings.workspace, chosen)}
     if model != chosen:
         shown |= {"deltas": "", "duel": gr.update(visible=False), "compared": ""}

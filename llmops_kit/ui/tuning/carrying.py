@@ -1,17 +1,20 @@
-"""Adapters that leave and come: a ZIP of the folder plain PEFT loads, of the merged model, and two files brought along."""
+"""Adapters that leave and come: a ZIP of the folder plain PEFT loads, of the merged model; and such a ZIP, or its two files, brought along."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from llmops_kit.access import require, user_of
-from llmops_kit.errors import InputError
+from llmops_kit.errors import InputError, UnreadableFile
+from llmops_kit.tuning import TuneSpec
 from llmops_kit.ui.events import BATCH, QUICK
 from llmops_kit.ui.files import offer
 from llmops_kit.ui.text import label, language_of, say, shown_errors
@@ -33,7 +36,7 @@ def lay_out_import() -> dict[str, Any]:
     given: dict[str, Any] = {}
     with gr.Accordion(label("tune.import"), open=False, elem_id="tuning-import-title"):
         gr.Markdown(label("tune.import_info"), elem_classes="quiet")
-        types = [".json", ".safetensors", ".jinja"]
+        types = [".zip", ".json", ".safetensors", ".jinja"]
         given["files"] = gr.File(label=label("tune.import_files"), file_count="multiple", file_types=types, height=130, elem_id="tuning-import-files")
         given["base"] = gr.Dropdown([], label=label("tune.base"), elem_id="tuning-import-base", interactive=True)
         given["name"] = gr.Textbox(label=label("tune.name"), max_lines=1, elem_id="tuning-import-name")
@@ -74,7 +77,7 @@ def _on_export(kit: Kit, *, merge: bool) -> Callable[..., Iterator[list[Any]]]:
         with shown_errors(request):
             language = language_of(request)
             card = whose.require_own_model(kit, request, model)
-            if merge and (size := kit.models.get(card.base).download_mb or 0) > _MOST_MB:
+            if merge and card.base and (size := kit.models.get(card.base).download_mb or 0) > _MOST_MB:
                 facts = {"gb": f"{size / 1000:.1f}", "model": model}
                 raise InputError(en=say("tune.too_large", "en", **facts), ja=say("tune.too_large", "ja", **facts))
             yield [showing.show_note(say("tune.packing", language)), gr.update(visible=False)]
@@ -100,15 +103,44 @@ def pack(kit: Kit, model: str, *, merge: bool) -> Path:
 
 def _take_in(kit: Kit, files: list[str], base: str, name: str) -> str:
     """Put the uploaded files into a folder of their own and take it in; the id of the new model. Raises: as `Tuning.add`, InputError."""
-    found = {Path(file).name: Path(file) for file in files}
+    with tempfile.TemporaryDirectory() as place:
+        found = {Path(file).name: Path(file) for file in files}
+        for archive in [file for name, file in found.items() if name.lower().endswith(".zip")]:
+            found |= _unpack(archive, Path(place))
+        return _take_files(kit, found, base, name)
+
+
+def _take_files(kit: Kit, found: dict[str, Path], base: str, name: str) -> str:
     if missing := [each for each in (CONFIG, WEIGHTS) if each not in found]:
         raise InputError(en=say("tune.import_missing", "en", files=", ".join(missing)), ja=say("tune.import_missing", "ja", files="、".join(missing)))
     if not name.strip():
         raise InputError(en=say("tune.import_name", "en"), ja=say("tune.import_name", "ja"))
+    named = TuneSpec(base=base, data="-", name=recipe.plain(name).strip().lower())  # the rule for names is that of a training
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "adapter"
         folder.mkdir()
         for each in _BROUGHT:
             if each in found:
                 (folder / each).symlink_to(found[each].resolve())
-        return kit.tuning.add(folder, base=base, name=name.strip().lower()).id
+        return kit.tuning.add(folder, base=base, name=named.name).id
+
+
+def _unpack(archive: Path, place: Path) -> dict[str, Path]:
+    """The files of the adapter in a ZIP, by name: those that lie beside its first configuration. No path in it is followed. Raises: UnreadableFile."""
+    found: dict[str, Path] = {}
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            members = [info for info in packed.infolist() if not info.is_dir() and PurePosixPath(info.filename).name in _BROUGHT]
+            homes = [PurePosixPath(info.filename).parent for info in members if PurePosixPath(info.filename).name == CONFIG]
+            home = min(homes, key=lambda each: len(each.parts), default=None)
+            for info in [each for each in members if PurePosixPath(each.filename).parent == home]:
+                if info.file_size > _MOST_MB * 1e6:
+                    reason = {"en": f"{info.filename} is larger than {_MOST_MB:,.0f} MB", "ja": f"{info.filename}が{_MOST_MB:,.0f} MBを超えています"}
+                    raise UnreadableFile(file=archive.name, reason=reason)
+                target = place / PurePosixPath(info.filename).name
+                with packed.open(info) as given, target.open("wb") as kept:  # never reads more than the size looked at above
+                    shutil.copyfileobj(given, kept)
+                found[target.name] = target
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as fault:
+        raise UnreadableFile(file=archive.name, reason={"en": "it is no ordinary ZIP file", "ja": "通常のZIPファイルではありません"}) from fault
+    return found

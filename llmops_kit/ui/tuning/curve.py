@@ -39,8 +39,11 @@ _POINTS = 240
 """Points of the training line: a screen shows no more, and each update sends them all."""
 
 
-def show_curve(metrics: pd.DataFrame, steps: int | None, language: Language) -> str:
-    """The curve of what `TuneJob.metrics` gives; `steps` is how many there will be. One sentence where there is nothing to draw yet."""
+def show_curve(metrics: pd.DataFrame, steps: int | None, language: Language, *, pretrained: bool = False) -> str:
+    """The curve of what `TuneJob.metrics` gives; `steps` is how many there will be. One sentence where there is nothing to draw yet.
+
+    `pretrained`: it is of a model from scratch, which has no base and learns from texts.
+    """
     train = [(step, loss) for step, loss in _pairs(metrics, "loss") if math.isfinite(loss)]
     evaluated = [(step, loss) for step, loss in _pairs(metrics, "eval_loss") if math.isfinite(loss)]
     if not train and not evaluated:
@@ -58,7 +61,7 @@ def show_curve(metrics: pd.DataFrame, steps: int | None, language: Language) -> 
     xs = "".join(f"<span style='left:{scale.x(mark):.2f}%'>{mark:,}{_step_word(mark == scale.last, language)}</span>" for mark in marks)
     told = html.escape(_in_words(train, evaluated, language))
     plot = f"<div class='plot'><div class='ys'>{ys}</div><div class='field'>{drawn}</div><div class='xs'>{xs}</div></div>"
-    return f"<figure class='curve' role='img' aria-label='{told}'>{_legend(width, base, evaluated, language)}{plot}</figure>"
+    return f"<figure class='curve' role='img' aria-label='{told}'>{_legend(width, base, bool(evaluated), language, pretrained=pretrained)}{plot}</figure>"
 
 
 def show_numbers(metrics: pd.DataFrame, language: Language) -> str:
@@ -127,13 +130,14 @@ def _dots(evaluated: Sequence[tuple[int, float]], scale: _Scale, language: Langu
     return "".join(drawn)
 
 
-def _legend(width: int, base: float | None, evaluated: Sequence[tuple[int, float]], language: Language) -> str:
+def _legend(width: int, base: float | None, evaluated: bool, language: Language, *, pretrained: bool) -> str:
+    kept, before = ("tune.legend_kept", "tune.legend_random") if pretrained else ("tune.legend_eval", "tune.legend_base")
     train = say("tune.legend_train", language) if width == 1 else say("tune.legend_train_mean", language, n=width)
     parts = [f"<span><i class='line'></i>{train}</span>"]
     if evaluated:
-        parts.append(f"<span><i class='round'></i>{say('tune.legend_eval', language)}</span>")
+        parts.append(f"<span><i class='round'></i>{say(kept, language)}</span>")
     if base is not None:
-        parts.append(f"<span><i class='dotted'></i>{say('tune.legend_base', language, loss=f'{base:.3f}')}</span>")
+        parts.append(f"<span><i class='dotted'></i>{say(before, language, loss=f'{base:.3f}')}</span>")
     return f"<div class='legend'>{''.join(parts)}</div>"
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llmops_kit.types import Job
 
 SHOWN = (
-    *("chooser", "empty", "card", "bar", "cancel", "resume", "notes", "result", "facts", "model", "curve", "numbers", "step", "samples", "examples"),
+    *("chooser", "empty", "card", "bar", "cancel", "resume", "notes", "result", "compare", "facts", "model", "curve", "numbers", "step", "samples", "examples"),
     *("log", "history", "code", "timer", "seen"),
 )
 """The parts of the page, in the order in which every function here gives their updates."""
@@ -102,9 +102,10 @@ def _heavy(kit: Kit, job: Job, step: int | None, language: Language) -> dict[str
     return {
         "notes": showing.show_notes(notes, language),
         "result": gr.update(visible=bool(model)),
+        "compare": gr.update(visible=job.kind != "pretrain"),  # one from scratch has no base
         "facts": outcome.show_result(kit, handle, language) if model else "",
         "model": model,
-        "curve": curve.show_curve(metrics, int(steps) if steps else None, language),
+        "curve": curve.show_curve(metrics, int(steps) if steps else None, language, pretrained=job.kind == "pretrain"),
         "numbers": curve.show_numbers(metrics, language),
         "step": gr.update(choices=newest, value=step if step in at[1:] else 0, visible=len(newest) > 1),
         "samples": show_step(kit, job, step, language),

@@ -33,7 +33,9 @@ def show_result(kit: Kit, handle: TuneJob, language: Language) -> str:
     facts = [(say("tune.fact_model", language), model_of(job))]
     rows = _rows_of(kit, job)
     facts += _losses({"eval_rows": rows[1] if rows else None, **result}, language)
-    if rows is not None:
+    if rows is not None and job.kind == "pretrain":
+        facts.append((say("tune.texts", language), say("tune.texts_split", language, train=f"{rows[0]:,}", eval=f"{rows[1]:,}")))
+    elif rows is not None:
         facts.append((say("tune.fact_rows", language), _split({"train_rows": rows[0], "eval_rows": rows[1]}, language)))
     facts += _against(handle, job, language)
     return f"<div class='card'>{showing.show_facts(facts)}</div>"

@@ -12,7 +12,7 @@ from llmops_kit.access import require, user_of
 from llmops_kit.errors import InputError, KitError
 from llmops_kit.tuning import Preset, TuneSpec
 from llmops_kit.types import new_id
-from llmops_kit.ui.text import Language, language_of, say
+from llmops_kit.ui.text import Language, error_words, language_of, say
 from llmops_kit.ui.tuning import checking, data, estimating, recipe
 from llmops_kit.ui.tuning.code import spec_code
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 OWN = ("report", "preview", "estimate", "start", "code", "asked")
 FIRST_BASE = "starter-lm"
 _YAML_BYTES = 100_000
+_FREE = ("name", "wandb", "preset")
+"""Fields that change nothing of what a training takes."""
 _KEPT = ("name", "wandb", "seed", "prompts")
 """Fields a person set that another preset leaves alone."""
 
@@ -38,12 +40,12 @@ def look(
     try:
         dataset = kit.tuning.read(source_data, **options)
         questions = data.ask(dataset, source)
-        if not dataset.examples and dataset.available and not dataset.columns.get("messages"):
+        if not (dataset.examples or dataset.problems) and dataset.available and not dataset.columns.get("messages"):
             yield updates(data=questions, report=checking.show_note(say("tune.columns_needed", language)), asked=asked)
             return
         report = kit.tuning.check(dataset, base=base)
     except KitError as error:
-        yield updates(data=data.ask(None, source), report=checking.show_note(error.text(language), is_alarm=True), asked=asked)
+        yield updates(data=data.ask(None, source), report=checking.show_note(error_words(error, language), is_alarm=True), asked=asked)
         return
     asked["refused"] = report.refusal is not None
     yield updates(data=questions, report=checking.show_report(report, dataset, language), asked=asked)
@@ -67,7 +69,7 @@ def plan(kit: Kit, request: gr.Request, asked: Mapping[str, Any], fields: Mappin
         yield _refused(error, language_of(request), asked)
         return
     known = {**asked, "preset": preset, "proposed": proposed.model_dump(), "spec": spec.model_dump()}
-    yield from settle(kit, request, known, spec, preview=True)
+    yield from settle(kit, request, known, spec, preview=True, tried=fields.get("tried"))
 
 
 def change(kit: Kit, request: gr.Request, asked: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[list[Any]]:
@@ -85,7 +87,7 @@ def change(kit: Kit, request: gr.Request, asked: Mapping[str, Any], fields: Mapp
         yield updates()
         return
     shown = any(getattr(spec, name) != getattr(before, name) for name in ("max_tokens", "packing", "batch_tokens", "seed", "eval_share", "method"))
-    yield from settle(kit, request, {**asked, "spec": spec.model_dump(), "wrong": False}, spec, preview=shown, typed=True)
+    yield from settle(kit, request, {**asked, "spec": spec.model_dump(), "wrong": False}, spec, preview=shown, typed=True, tried=fields.get("tried"))
 
 
 def take_yaml(kit: Kit, request: gr.Request, asked: Mapping[str, Any], text: str, fields: Mapping[str, Any]) -> Iterator[list[Any]]:
@@ -102,24 +104,31 @@ def take_yaml(kit: Kit, request: gr.Request, asked: Mapping[str, Any], text: str
     known = {**asked, "preset": spec.preset or asked.get("preset"), "spec": spec.model_dump()}
     source = _source_of(spec.data)
     chosen: dict[str, Any] = {"source": source, "sample": gr.update(value=spec.data, visible=True)} if source == "sample" else {}
-    yield from settle(kit, request, known, spec, preview=True, base=spec.base, **chosen)
+    yield from settle(kit, request, known, spec, preview=True, tried=fields.get("tried"), base=spec.base, **chosen)
 
 
-def settle(kit: Kit, request: gr.Request, asked: Mapping[str, Any], spec: TuneSpec, *, preview: bool, typed: bool = False, **more: Any) -> Iterator[list[Any]]:
-    """Show a spec everywhere it is shown, with its estimate; then, with `preview`, the first batch. `typed`: it comes from the fields."""
+def settle(
+    kit: Kit, request: gr.Request, asked: Mapping[str, Any], spec: TuneSpec, *, preview: bool, typed: bool = False, tried: Any = None, **more: Any
+) -> Iterator[list[Any]]:
+    """Show a spec everywhere it is shown, with its estimate; then, with `preview`, the first batch.
+
+    `typed`: it comes from the fields. `tried`: what was measured last (see `is_tried`); it holds for the same plan under another name.
+    """
     language, name = language_of(request), data.name_of(str(asked["data"]))
     shown = {"recipe": recipe.show(spec, name, typed=typed), "code": spec_code(kit.settings.workspace, spec, name), "asked": dict(asked), **more}
     try:
-        estimate = kit.tuning.estimate(spec)
+        estimate = tried["estimate"] if is_tried(spec.model_dump(), tried) else kit.tuning.estimate(spec)
     except KitError as error:
-        yield updates(**shown, estimate=estimating.show_refusal(error.text(language)), start=gr.update(interactive=False))
+        yield updates(**shown, estimate=estimating.show_refusal(error_words(error, language)), start=gr.update(interactive=False))
         return
-    yield updates(**shown, estimate=estimating.show_estimate(estimate, language), start=gr.update(interactive=bool(estimate.fits)))
+    taken = _tell_taken(kit, spec, language)
+    told = estimating.show_estimate(estimate, language) + (estimating.show_refusal(taken) if taken else "")
+    yield updates(**shown, estimate=told, start=gr.update(interactive=bool(estimate.fits) and not taken))
     if preview:
         try:
             yield updates(preview=checking.show_preview(kit.tuning.preview(spec), language))
         except KitError as error:
-            yield updates(preview=checking.show_note(error.text(language)))
+            yield updates(preview=checking.show_note(error_words(error, language)))
 
 
 def listed(kit: Kit, request: gr.Request, base: str | None) -> dict[str, Any]:
@@ -135,7 +144,12 @@ def spec_of(asked: Mapping[str, Any], fields: Mapping[str, Any]) -> TuneSpec:
     """The spec as the page shows it. Raises: InputError where no data was chosen yet, InvalidValue."""
     if not asked.get("spec"):
         raise InputError(en=say("tune.no_plan", "en"), ja=say("tune.no_plan", "ja"))
-    return recipe.read(TuneSpec(**asked["spec"]), fields)
+    return recipe.read(TuneSpec(**asked["spec"]), fields, asked.get("proposed"))
+
+
+def is_tried(spec: Mapping[str, Any] | None, tried: Mapping[str, Any] | None) -> bool:
+    """Whether `tried` (its `spec` and the `estimate` after ten steps of it) is of this plan: what it is called costs nothing."""
+    return bool(spec and tried) and all(value == (tried or {})["spec"].get(name) for name, value in (spec or {}).items() if name not in _FREE)
 
 
 def spec_to_start(kit: Kit, asked: Mapping[str, Any], fields: Mapping[str, Any]) -> TuneSpec:
@@ -178,8 +192,19 @@ def updates(**given: Any) -> list[Any]:
     return [*form, given.get("base", gr.skip()), *fields, *(given.get(name, gr.skip()) for name in OWN)]
 
 
+def _tell_taken(kit: Kit, spec: TuneSpec, language: Language) -> str:
+    """Why the name cannot be had, told while it can still be changed; empty where it can."""
+    from llmops_kit.tuning.launching import check_name
+
+    try:
+        check_name(kit.jobs, kit.models, spec)
+    except InputError as error:
+        return error.text(language)
+    return ""
+
+
 def _refused(error: KitError, language: Language, asked: Mapping[str, Any]) -> list[Any]:
-    return updates(estimate=estimating.show_refusal(error.text(language)), start=gr.update(interactive=False), asked={**asked, "wrong": True})
+    return updates(estimate=estimating.show_refusal(error_words(error, language)), start=gr.update(interactive=False), asked={**asked, "wrong": True})
 
 
 def _options(asked: Mapping[str, Any]) -> dict[str, Any]:

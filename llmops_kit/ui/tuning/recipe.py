@@ -96,16 +96,18 @@ def show(spec: TuneSpec, data_name: str, *, typed: bool = False) -> list[Any]:
     return [*fields, text, offer(f"{spec.name or 'tuning'}.yaml", text.encode())]
 
 
-def read(spec: TuneSpec, fields: Mapping[str, Any]) -> TuneSpec:
-    """The spec with what stands in the fields. Raises: InvalidValue."""
+def read(spec: TuneSpec, fields: Mapping[str, Any], proposed: Mapping[str, Any] | None = None) -> TuneSpec:
+    """The spec with what stands in the fields; one that was emptied is as it was `proposed`. Raises: InvalidValue."""
     values: dict[str, Any] = {name: fields[name] for name in FIELDS if name in fields}
-    for name in ("rank", "alpha", "epochs", "batch_tokens", "eval_share", "beta", "seed"):  # an emptied field is as it was
+    for name in ("rank", "alpha", "epochs", "batch_tokens", "eval_share", "beta", "seed"):
         if values.get(name) is None:
             values.pop(name, None)
+            if name in fields and getattr(spec, name) is not None and (proposed or {}).get(name) is not None:
+                values[name] = (proposed or {})[name]
     values |= {name: int(values[name]) for name in _WHOLE if values.get(name) is not None}
-    values["targets"] = tuple(part.strip() for part in _plain(fields.get("targets")).replace("、", ",").split(",") if part.strip()) or ("all-linear",)
+    values["targets"] = tuple(part.strip() for part in plain(fields.get("targets")).replace("、", ",").split(",") if part.strip()) or ("all-linear",)
     values["prompts"] = tuple(part.strip() for part in str(fields.get("prompts") or "").split("\n---\n") if part.strip())
-    name = _plain(fields.get("name")).strip().lower()
+    name = plain(fields.get("name")).strip().lower()
     return spec.change(**values, name=name or None)
 
 
@@ -151,5 +153,6 @@ def _field(name: str) -> Any:
     return gr.Textbox(lines=lines, max_lines=6 if name == "prompts" else 1, min_width=220, **shown)
 
 
-def _plain(text: object) -> str:
+def plain(text: object) -> str:
+    """What was typed, full-width letters and digits as half-width ones (NFKC)."""
     return unicodedata.normalize("NFKC", str(text or ""))

@@ -15,8 +15,8 @@ from llmops_kit.access import require, user_of
 from llmops_kit.errors import InputError, KitError
 from llmops_kit.types import new_id
 from llmops_kit.ui.events import QUICK
-from llmops_kit.ui.text import label, language_of, say, shown_errors
-from llmops_kit.ui.tuning import estimating, live
+from llmops_kit.ui.text import error_words, label, language_of, say, shown_errors
+from llmops_kit.ui.tuning import estimating, live, recipe
 from llmops_kit.ui.tuning.code import scratch_code
 from llmops_kit.ui.tuning.watch import Watch
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SIZES = ("tiny", "small", "large")
 _KINDS = (".txt", ".md")
+_NAME = "my-lm"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def build(kit: Kit, tabs: gr.Tabs, tab: gr.Tab, watch: Watch) -> None:
                 form.shown["code"] = gr.Code(language="python", elem_id="tuning-scratch-code", **shown)
     asked: dict[str, Any] = {"inputs_kwargs": {**form.asked, "id": form.shown["id"]}, **QUICK}
     changed = [form.asked[name].input for name in ("source", "size")] + [form.asked["files"].upload, form.asked["files"].clear]
-    gr.on([tab.select, *changed, form.asked["steps"].blur], _on_look(kit), outputs=form.outputs(), api_name="look_at_texts", **asked)
+    gr.on([tab.select, *changed, form.asked["steps"].blur, form.asked["name"].blur], _on_look(kit), outputs=form.outputs(), api_name="look_at_texts", **asked)
     form.asked["source"].input(
         lambda *, source: gr.update(visible=source == "file"),
         inputs_kwargs={"source": form.asked["source"]},
@@ -68,7 +69,7 @@ def _lay_out_form() -> _Form:
     asked: dict[str, Any] = {"source": gr.Radio(sources, value="sample", label=label("tune.texts"), elem_id="tuning-texts")}
     files: dict[str, Any] = {"file_count": "multiple", "file_types": list(_KINDS), "height": 130, "visible": False, "elem_id": "tuning-texts-files"}
     asked["files"] = gr.File(label=label("tune.texts_files"), **files)
-    asked["name"] = gr.Textbox("my-lm", label=label("tune.scratch_name"), max_lines=1, elem_id="tuning-scratch-name")
+    asked["name"] = gr.Textbox(_NAME, label=label("tune.scratch_name"), max_lines=1, elem_id="tuning-scratch-name")
     shown: dict[str, Any] = {"id": gr.State("")}
     shown["estimate"] = gr.HTML(elem_id="tuning-scratch-estimate", css_template=estimating.CSS, apply_default_css=False, padding=False)
     with gr.Row(elem_classes="buttons"):
@@ -89,12 +90,12 @@ def _on_look(kit: Kit) -> Callable[..., list[Any]]:
         with shown_errors(request):
             require(user_of(request), "participant", resource="jobs")
             language, fields = language_of(request), _fields(size, steps)
-            code = scratch_code(kit.settings.workspace, "texts", {"name": name, **fields})
+            code = scratch_code(kit.settings.workspace, "texts", {"name": _name(name), **fields})
             try:
                 with _folder(source, files) as folder:
-                    estimate = plan_pretraining(PretrainSpec(folder=str(folder), **fields), kit.settings).estimate
+                    estimate = plan_pretraining(PretrainSpec(folder=str(folder), name=_name(name), **fields), kit.settings).estimate
             except KitError as error:
-                return [estimating.show_refusal(error.text(language)), gr.update(interactive=False), code, id]
+                return [estimating.show_refusal(error_words(error, language)), gr.update(interactive=False), code, id]
             return [estimating.show_estimate(estimate, language), gr.update(interactive=True), code, id or new_id()]
 
     return on_look
@@ -105,21 +106,26 @@ def _on_start(kit: Kit) -> Callable[..., list[Any]]:
         with shown_errors(request):
             user = require(user_of(request), "participant", resource="jobs")
             with _folder(source, files) as folder:
-                job = kit.tuning.pretrain(folder, name=name.strip().lower() or "my-lm", owner=user.id, id=id or None, **_fields(size, steps))
+                job = kit.tuning.pretrain(folder, name=_name(name), owner=user.id, id=id or None, **_fields(size, steps))
             return [new_id(), gr.Tabs(selected="jobs"), *live.draw(kit, request, job.id)]
 
     return on_start
 
 
 def _fields(size: str, steps: int | None) -> Mapping[str, Any]:
-    return {"size": size, **({"steps": int(steps)} if steps else {})}
+    return {"size": size, **({} if steps is None else {"steps": int(steps)})}
+
+
+def _name(typed: str) -> str:
+    return recipe.plain(typed).strip().lower() or _NAME
 
 
 @contextmanager
 def _folder(source: str, files: list[str] | None) -> Iterator[Path]:
     """The texts in a folder of their own for as long as the block runs: the job keeps a copy. Raises: InputError where there are none."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+        folder = Path(place) / "texts"  # the card of the model says this name
+        folder.mkdir()
         if source == "sample":
             _write_samples(folder)
         else:

@@ -93,7 +93,7 @@ def show_samples(samples: Sequence[Mapping[str, Any]], language: Language, *, pr
         cards = "" if pretrained else _said(say("tune.before", language), sample.get("base"), "")
         cards += _said(step, sample.get("text"), " after")
         if sample.get("expected"):
-            cards += _said(say("tune.expected", language), sample["expected"], "")
+            cards += _said(say("tune.real_end" if pretrained else "tune.expected", language), sample["expected"], "")
         blocks.append(f"<div class='asked'>{html.escape(_cut(sample.get('prompt')))}</div><div class='pair'>{cards}</div>")
     return f"<h4>{say('tune.continued' if pretrained else 'tune.samples', language)}</h4>{''.join(blocks)}"
 

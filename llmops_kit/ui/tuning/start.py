@@ -14,8 +14,8 @@ from llmops_kit.types import new_id
 from llmops_kit.ui.documents.measuring import Measurement, Measurements
 from llmops_kit.ui.events import BATCH, QUICK
 from llmops_kit.ui.files import progress_bar
-from llmops_kit.ui.text import label, language_of, say, shown_errors
-from llmops_kit.ui.tuning import checking, data, estimating, live, planning, recipe
+from llmops_kit.ui.text import error_words, label, language_of, say, shown_errors
+from llmops_kit.ui.tuning import checking, data, estimating, live, planning, recipe, showing
 from llmops_kit.ui.tuning.watch import Watch
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Start:
 
     def inputs(self) -> dict[str, Any]:
         """What handlers take: the form, the recipe, and what was chosen so far."""
-        return {**self.data.inputs(), **self.recipe.inputs(), "asked": self.parts["asked"]}
+        return {**self.data.inputs(), **self.recipe.inputs(), "asked": self.parts["asked"], "tried": self.parts["tried"]}
 
 
 def build(kit: Kit, tabs: gr.Tabs, opened: list[gr.Tab], watch: Watch) -> Start:
@@ -58,7 +58,7 @@ def build(kit: Kit, tabs: gr.Tabs, opened: list[gr.Tab], watch: Watch) -> Start:
 def _lay_out_inputs() -> Start:
     form = data.lay_out()
     base, preset, name = recipe.lay_out_choice()
-    parts: dict[str, Any] = {"asked": gr.State({})}
+    parts: dict[str, Any] = {"asked": gr.State({}), "tried": gr.State(None)}
     parts["estimate"] = gr.HTML(elem_id="tuning-estimate", css_template=estimating.CSS, apply_default_css=False, padding=False)
     with gr.Row(elem_classes="actions"):
         measure = gr.Button(label("tune.measure"), size="sm", elem_id="tuning-measure")
@@ -100,9 +100,10 @@ def _wire_start(kit: Kit, start: Start, tabs: gr.Tabs, watch: Watch) -> None:
     outputs = [start.parts["asked"], tabs, *watch.outputs()]
     start.parts["start"].click(_on_start(kit), inputs_kwargs=start.inputs(), outputs=outputs, api_name="start_tuning", **QUICK)
     measurements = Measurements()
-    shown = [start.parts["bar"], start.parts["estimate"]]
     begun = start.measure.click(_on_measure(kit, measurements), inputs_kwargs=start.inputs(), api_name="try_tuning", **QUICK)
-    begun.success(_on_watch(measurements), outputs=shown, api_name="watch_tried_tuning", **BATCH)
+    watched = begun.success(_on_watch(measurements), outputs=[start.parts["bar"], start.parts["tried"]], api_name="watch_tried_tuning", **BATCH)
+    shown: dict[str, Any] = {"inputs_kwargs": start.inputs(), "outputs": [start.parts["bar"], start.parts["estimate"]]}
+    watched.success(_on_tried(), api_name="show_tried_tuning", **shown, **QUICK)
 
 
 def _on_open(kit: Kit) -> Callable[..., Iterator[list[Any]]]:
@@ -198,7 +199,7 @@ def _on_measure(kit: Kit, measurements: Measurements) -> Callable[..., None]:
             def work(job: Measurement) -> Any:
                 return kit.tuning.estimate(spec, trial=True, progress=job.report)
 
-            measurements.start(user.id, "trial", work)
+            measurements.start(user.id, "trial", work, spec=spec.model_dump())
 
     return on_measure
 
@@ -211,11 +212,22 @@ def _on_watch(measurements: Measurements) -> Callable[..., Iterator[list[Any]]]:
             return
         while not job.ended.wait(_LOOK_S):
             yield [progress_bar(job.done, job.total, say("tune.measuring", language, done=job.done, total=job.total or "?")), gr.skip()]
-        if isinstance(job.error, KitError):
-            yield ["", estimating.show_refusal(job.error.text(language))]
-        elif job.error is not None:
-            yield ["", estimating.show_refusal(say("tune.measure_failed", language))]
+        if job.error is not None:  # the estimate that is there still holds
+            told = error_words(job.error, language) if isinstance(job.error, KitError) else say("tune.measure_failed", language)
+            yield [showing.show_note(told), None]
         else:
-            yield ["", estimating.show_estimate(job.result, language)]
+            yield ["", {"spec": job.told["spec"], "estimate": job.result}]
 
     return on_watch
+
+
+def _on_tried() -> Callable[..., list[Any]]:
+    def on_tried(request: gr.Request, *, asked: dict[str, Any], tried: dict[str, Any] | None, **fields: Any) -> list[Any]:
+        """What was measured, in place of the estimate; a plan that was changed meanwhile keeps its own."""
+        if tried is None:
+            return [gr.skip(), gr.skip()]
+        if planning.is_tried(asked.get("spec"), tried):
+            return ["", estimating.show_estimate(tried["estimate"], language_of(request))]
+        return [showing.show_note(say("tune.measured_other", language_of(request))), gr.skip()]
+
+    return on_tried

@@ -64,7 +64,7 @@ def _lay_out_job(parts: dict[str, Any]) -> dict[str, gr.Button]:
         parts["model"] = gr.State("")
         with gr.Row(elem_classes="actions"):
             buttons["try"] = gr.Button(label("tune.try"), variant="primary", elem_id="tuning-try")
-            buttons["compare"] = gr.Button(label("tune.compare"), elem_id="tuning-compare")
+            buttons["compare"] = parts["compare"] = gr.Button(label("tune.compare"), elem_id="tuning-compare")
             buttons["look"] = gr.Button(label("tune.look"), elem_id="tuning-look")
     return buttons
 
@@ -141,11 +141,12 @@ def _on_act(kit: Kit, verb: str) -> Callable[..., list[Any]]:
         """Stop a job, or go on with one that was stopped or broke off. The rights are the job's: its owner, or a facilitator."""
         with shown_errors(request):
             found = whose.find_job(kit, request, job)
+            has_begun = found.state == "running" if verb == "cancel" else bool(found.progress.get("step"))
             if verb == "cancel":
                 kit.jobs.cancel(found.id, by=user_of(request))
             else:
                 kit.jobs.resume(found.id, by=user_of(request))
-            gr.Info(say(f"tune.{verb}_told", language_of(request)))
+            gr.Info(say(f"tune.{verb}_told" if has_begun else f"tune.{verb}_told_waiting", language_of(request)))
             return live.draw(kit, request, found.id)
 
     return on_act
