@@ -154,9 +154,9 @@ def test_one_process_learns_preferences_and_marks_are_of_both_kinds(kit: Kit, tm
     for fields, named in (({"method": "dpo", "processes": 2}, "processes"), ({"method": "kto", "processes": 2}, "processes")):
         with pytest.raises(InvalidValue, match=named):
             kit.tuning.launch(spec_of(pairs, **fields))
-    with pytest.raises(InvalidValue, match="some are bad") as caught:
+    with pytest.raises(InvalidValue, match="Add bad") as caught:
         kit.tuning.launch(spec_of(good, method="kto"))
-    assert "悪い回答" in caught.value.text("ja") and not kit.jobs.find()
+    assert "悪い（false）" in caught.value.text("ja") and not kit.jobs.find()
 
 
 def test_rank_and_learning_rate_out_of_reason_are_no_spec_at_all(rows: Path) -> None:
@@ -272,3 +272,12 @@ def test_a_pretraining_waits_with_its_texts_in_the_same_line(kit: Kit, tmp_path:
     assert kit.tuning.jobs()["kind"].tolist() == ["pretrain"]
     with pytest.raises(KitError):
         kit.tuning.pretrain(folder, name="other")
+
+
+def test_a_measured_estimate_is_kept_with_the_job_and_one_that_does_not_fit_is_refused(kit: Kit, rows: Path) -> None:
+    spec = spec_of(rows)
+    measured = replace(kit.tuning.estimate(spec), basis="trial", seconds=77.0)
+    job = kit.tuning.launch(spec, estimate=measured)
+    assert job.estimate["seconds"] == 77.0 and job.estimate["basis"] == "trial" and job.record.expected_s == 77.0
+    with pytest.raises(InvalidValue, match="too much"):
+        kit.tuning.launch(spec.change(name="other"), estimate=replace(measured, fits=False, advice={"en": "too much", "ja": "不足"}))

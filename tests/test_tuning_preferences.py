@@ -205,6 +205,7 @@ def test_the_round_trip_from_votes_to_the_next_duel(kit: Kit, tmp_path: Path) ->
                     kit.comparison.vote(kit.comparison.pair(worse, better), "B", rater=rater)
     report = kit.feedback.export("dpo", tmp_path / "votes.jsonl", comparison=table.attrs["comparison_id"])
     assert report.rows >= 8
+    assert len(kit.tuning.read(f"comparison:{table.attrs['comparison_id']}").examples) == report.rows, "the same rows without a file"
     spec = kit.tuning.spec(report.path, name="polite", epochs=6, learning_rate=1e-3, batch_tokens=200, eval_share=0.2, eval_every=1000)
     assert spec.method == "dpo", "what the file is for is recognised"
     work = start(kit, spec)

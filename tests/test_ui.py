@@ -65,7 +65,7 @@ DERIVED = (
     *("campaign.column_", "campaign.kind_", "campaign.preset_", "campaign.raters_", "campaign.source_"),
     *("compare.column_", "compare.measure_", "compare.tags", "duel.vote_", "duel.told_"),
     *("tune.source_", "tune.sample_", "tune.missing_", "tune.role_", "tune.preset_", "tune.method_", "tune.field_", "tune.tile_", "tune.basis_"),
-    *("tune.state_", "tune.column_", "tune.rank_", "tune.fact_", "tune.texts_", "tune.size_", "tune.cancel_told", "tune.resume_told"),
+    *("tune.state_", "tune.column_", "tune.rank_", "tune.fact_", "tune.texts_", "tune.size_", "tune.cancel_told", "tune.resume_told", "tune.of_"),
 )
 
 

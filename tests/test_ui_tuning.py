@@ -19,7 +19,7 @@ from llmops_kit import Kit, TuneSpec
 from llmops_kit.access import User
 from llmops_kit.errors import AccessDenied, InputError
 from llmops_kit.settings import Settings
-from llmops_kit.types import Campaign, Job, JobEvent, new_id, now
+from llmops_kit.types import Campaign, Comparison, Job, JobEvent, Vote, new_id, now
 from llmops_kit.ui import bell
 from llmops_kit.ui.tuning import curve, data, estimating, live, opening, planning, recipe, watch, whose
 from llmops_kit.ui.tuning.start import _on_start
@@ -172,6 +172,20 @@ def test_ratings_of_somebody_elses_campaign_are_refused(kit: Kit) -> None:
         list(planning.take_yaml(kit, request, plan(kit)["asked"], "data: campaign:c1\n", FORM))
     assert data.choices(kit, User("hanako"), "ja")["campaign"] == []
     assert data.choices(kit, User("taro"), "ja")["campaign"] == [("社外秘", "campaign:c1")]
+
+
+def test_votes_on_a_comparison_are_offered_to_who_made_it_alone(kit: Kit) -> None:
+    spec = {"open": True, "rows": [{}, {}], "variants": [{}, {}]}
+    for id in ("voted", "unvoted"):
+        kit.store.append(Comparison(id, now(), "taro", spec))
+    kit.store.append(Vote("v", now(), "hanako", "compare:voted:1", "r1", "r2", "one", "two", "A"))
+    ((told, value),) = data.choices(kit, User("taro"), "ja")["campaign"]
+    assert told.startswith("比較の投票：") and value == "comparison:voted"
+    assert data.chosen(kit, asked_by("taro"), {"source": "campaign", "campaign": value}) == value
+    assert data.choices(kit, User("hanako"), "ja")["campaign"] == []
+    for id in ("voted", "missing"):
+        with pytest.raises((AccessDenied, InputError)):
+            data.chosen(kit, asked_by("hanako"), {"source": "campaign", "campaign": f"comparison:{id}"})
 
 
 def test_only_models_with_weights_here_are_offered_as_bases(kit: Kit) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from llmops_kit.tuning.preview import Preview
 
 Data = Any
-"""A file, `sample:NAME`, `campaign:ID`, a list of mappings, or a DataFrame."""
+"""A file, `sample:NAME`, `campaign:ID`, `comparison:ID`, a list of mappings, or a DataFrame."""
 
 
 class Tuning:
@@ -110,15 +110,17 @@ class Tuning:
 
         return estimate_spec(self._dataset_of(spec), spec, self._models, self._store, self._settings, trial=trial, progress=progress)
 
-    def launch(self, spec: TuneSpec, *, owner: str = LOCAL, id: str | None = None) -> TuneJob:
+    def launch(self, spec: TuneSpec, *, owner: str = LOCAL, id: str | None = None, estimate: Estimate | None = None) -> TuneJob:
         """Start the job, or put it in line, and give a handle to it. The same `id` sent again is the same job.
+
+        `estimate`: the one that `estimate(spec, trial=True)` gave, to be kept with the job and compared with what it takes.
 
         Raises: `InvalidValue` for what cannot run or cannot fit, with what would; `UnreadableFile` and `UnknownName` as `read`;
             `Busy` where the person has too many waiting.
         """
         from llmops_kit.tuning.launching import launch_tuning
 
-        return launch_tuning(self, spec, owner=owner, id=id)
+        return launch_tuning(self, spec, owner=owner, id=id, estimate=estimate)
 
     def pretrain(self, folder: str | Path, *, name: str = "my-lm", owner: str = LOCAL, id: str | None = None, **fields: Any) -> TuneJob:
         """Train a tokenizer and a small Llama-style model on a folder of texts, with the recipe of the starter LM; `fields` of `PretrainSpec`.

@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmops_kit.errors import InvalidValue, NotSaved, UnknownName
 from llmops_kit.tuning.base_model import find_base
-from llmops_kit.tuning.budget import Budget, plan_budget
+from llmops_kit.tuning.budget import Budget, Estimate, plan_budget
 from llmops_kit.tuning.frozen import freeze_dataset
 from llmops_kit.tuning.handle import ESTIMATE_FILE, TuneJob
 from llmops_kit.tuning.publishing import make_id
@@ -37,10 +38,11 @@ class Launches(Protocol):
     def _dataset_of(self, spec: TuneSpec) -> Dataset: ...
 
 
-def launch_tuning(tuning: Launches, spec: TuneSpec, *, owner: str, id: str | None) -> TuneJob:
+def launch_tuning(tuning: Launches, spec: TuneSpec, *, owner: str, id: str | None, estimate: Estimate | None = None) -> TuneJob:
     """Check `spec`, freeze its data, put the job in line and give a handle to it. The same `id` sent again is the same job.
 
-    The job's row holds the spec with every open value filled in.
+    The job's row holds the spec with every open value filled in. `estimate`: one that ten steps of this spec were tried for; without it, that
+    by formula or history is kept with the job.
 
     Raises: `InvalidValue` for what cannot run or cannot fit, with what would; `ModelNotReady` for a base that is not downloaded; what reading
         the data raises; `Busy` where the owner has too many jobs waiting; `NotSaved` where the disk refuses.
@@ -54,6 +56,7 @@ def launch_tuning(tuning: Launches, spec: TuneSpec, *, owner: str, id: str | Non
     check_limits(models, spec)
     check_name(jobs, models, spec)
     budget = plan_budget(dataset, spec, models, tuning._store, tuning._settings)
+    budget = replace(budget, estimate=estimate or budget.estimate)
     check_split(budget)
     check_labels(dataset, spec)
     if spec.processes > 1:
@@ -139,9 +142,9 @@ def _who_has(jobs: Jobs, models: Models, wanted: str, spec: TuneSpec) -> Mapping
         return {"en": f"there is a model {wanted}", "ja": f"モデル{wanted}があります"}
     for job in jobs.find(states=("queued", "running")):
         if job.kind == "tune" and job.spec.get("base") == spec.base and job.spec.get("name") == spec.name:
-            return {"en": f"the job {job.id} makes it", "ja": f"ジョブ{job.id}が作成中です"}
+            return {"en": "a job that waits or runs makes it", "ja": "待機中または実行中のジョブが作成します"}
         if job.kind == "pretrain" and job.spec.get("name") == wanted:
-            return {"en": f"the job {job.id} makes it", "ja": f"ジョブ{job.id}が作成中です"}
+            return {"en": "a job that waits or runs makes it", "ja": "待機中または実行中のジョブが作成します"}
     return None
 
 

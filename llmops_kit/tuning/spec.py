@@ -21,6 +21,10 @@ from llmops_kit.errors import InvalidValue, UnreadableFile
 Method = Literal["lora", "dora", "qlora", "dpo", "kto"]
 Preset = Literal["try", "careful", "thorough"]
 _DIVERGES = 0.1
+_BOUNDS = {
+    "en": (", ", {"ge": "{} or more", "gt": "more than {}", "le": "{} or less", "lt": "less than {}"}),
+    "ja": ("、", {"ge": "{}以上", "gt": "{}より大きい値", "le": "{}以下", "lt": "{}未満"}),
+}
 _WANTED = {
     "missing": ("a value; it is missing", "何らかの値（指定がありません）"),
     "string_pattern_mismatch": ("lower-case letters, digits, . _ - (at most 40)", "半角の英小文字、数字、. _ -（40字以内）"),
@@ -36,6 +40,8 @@ _WANTED = {
     "dict": ("pairs, such as {{prompt: column}}", "対応（{{prompt: 列名}}など）"),
 }
 """What is wanted in English and Japanese, by the kind of pydantic's error or its first word."""
+RATINGS = ("campaign:", "comparison:")
+"""How a source begins that is what people said: the ratings of a campaign, the votes on a comparison."""
 
 
 class TuneSpec(BaseModel):
@@ -44,7 +50,10 @@ class TuneSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     base: str = Field("starter-lm", min_length=1, description="model of the catalogue that is tuned")
-    data: str = Field(min_length=1, description="rows to learn from: a file, `sample:NAME` for a bundled set, or `campaign:ID` for the ratings of a campaign")
+    data: str = Field(
+        min_length=1,
+        description="rows to learn from: a file, `sample:NAME` for a bundled set, or what people said: `campaign:ID`, `comparison:ID`",
+    )
     name: str | None = Field(
         None, pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$", description="what the adapter is called: the model's id is base+name; default: from the data"
     )
@@ -150,18 +159,22 @@ def _shorten(value: object) -> str:
 def _allowed(name: str, error: Mapping[str, Any], known: Iterable[str]) -> dict[str, str]:
     """What is allowed instead, in both languages."""
     limits, kind = error.get("ctx") or {}, str(error["type"])
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    bounds = ", ".join(f"{signs[key]} {value:g}" for key, value in limits.items() if key in signs)
-    if name == "learning_rate" and bounds == f"< {_DIVERGES:g}":
-        return {"en": f"{bounds}; a larger one always diverges", "ja": f"{bounds}。これより大きいと必ず発散します"}
+    bounds = {
+        language: joined.join(form.format(f"{limits[key]:,}") for key, form in forms.items() if key in limits) for language, (joined, forms) in _BOUNDS.items()
+    }
+    if name == "learning_rate" and limits.get("lt") == _DIVERGES:
+        return {"en": f"{bounds['en']}; a larger one always diverges", "ja": f"{bounds['ja']}。これより大きいと必ず発散します"}
     if kind == "extra_forbidden":
         listed = ", ".join(known)
         return {"en": f"these fields: {listed}", "ja": f"次の項目：{listed}"}
     if expected := limits.get("expected"):
         return {"en": str(expected).replace(" or ", ", "), "ja": str(expected).replace(" or ", ", ")}
-    if bounds:
-        return {"en": bounds, "ja": bounds}
+    if bounds["en"]:
+        return bounds
     if name == "data" and kind == "string_type":
-        return {"en": "a file (save the rows first), sample:NAME, campaign:ID", "ja": "ファイル（行を先に保存）、sample:名前、campaign:ID"}
+        return {
+            "en": "a file (save the rows first), sample:NAME, campaign:ID, comparison:ID",
+            "ja": "ファイル（行を先に保存）、sample:名前、campaign:ID、comparison:ID",
+        }
     en, ja = _WANTED.get(kind) or _WANTED.get(kind.split("_")[0]) or (str(error["msg"]), str(error["msg"]))
     return {"en": en.format(**limits), "ja": ja.format(**limits)}

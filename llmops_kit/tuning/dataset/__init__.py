@@ -33,7 +33,7 @@ def read_dataset(
     max_mb: float,
     campaigns: Callable[[], Exports] | None = None,
 ) -> Dataset:
-    """The rows of `source`: a file (JSONL, JSON, CSV, TSV, XLSX), `sample:NAME`, `campaign:ID`, a list of mappings, or a DataFrame.
+    """The rows of `source`: a file (JSONL, JSON, CSV, TSV, XLSX), `sample:NAME`, `campaign:ID`, `comparison:ID`, a list of mappings, or a DataFrame.
 
     Chat `messages`, ShareGPT, Alpaca, prompt/completion, preference pairs and labelled answers are recognised; of other tables the columns
     are, by common names. `columns` says it instead (`{"prompt": "質問", "answer": "回答"}`). Where neither tells, the data set has no

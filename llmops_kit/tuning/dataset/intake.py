@@ -1,4 +1,4 @@
-"""Where rows come from: a file, a bundled sample, a campaign's ratings, a list or a DataFrame. All become one table of text."""
+"""Where rows come from: a file, a bundled sample, a campaign's ratings, the votes on a comparison, a list or a DataFrame. All become one table of text."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from llmops_kit.errors import InvalidValue
 from llmops_kit.playground.decoding import absent, refused
 from llmops_kit.playground.rows import RowTable, read_rows
 from llmops_kit.tuning.dataset.signatures import HEAD_BYTES, describe_zip, find_reason
+from llmops_kit.tuning.spec import RATINGS
 from llmops_kit.types import to_plain
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def take_in(source: Any, *, encoding: str | None, max_mb: float, campaigns: Call
     if isinstance(source, str) and source.startswith("sample:"):
         name = source.removeprefix("sample:")
         return Intake(name, source, _read_file(_find_sample(name), encoding, max_mb))
-    if isinstance(source, str) and source.startswith("campaign:"):
-        return _take_campaign(source, max_mb, campaigns)
+    if isinstance(source, str) and source.startswith(RATINGS):
+        return _take_ratings(source, max_mb, campaigns)
     if isinstance(source, (str, Path)):
         path = Path(source)
         return Intake(path.stem, str(source), _read_file(path, encoding, max_mb))
@@ -53,7 +54,7 @@ def take_in(source: Any, *, encoding: str | None, max_mb: float, campaigns: Call
         source = source.astype(object).where(source.notna(), None).to_dict("records")
     if isinstance(source, Iterable) and not isinstance(source, (bytes, Mapping)):
         return Intake("rows", "rows", _read_mappings(list(source), max_mb))
-    raise InvalidValue(name="data", value=type(source).__name__, allowed="file, sample:NAME, campaign:ID, list of mappings, DataFrame")
+    raise InvalidValue(name="data", value=type(source).__name__, allowed="file, sample:NAME, campaign:ID, comparison:ID, list of mappings, DataFrame")
 
 
 def list_samples() -> tuple[str, ...]:
@@ -67,23 +68,23 @@ def _find_sample(name: str) -> Path:
     return SAMPLES_FOLDER / f"{name}.jsonl"
 
 
-def _take_campaign(source: str, max_mb: float, campaigns: Callable[[], Exports] | None) -> Intake:
-    """The rows that the ratings of a campaign make: `campaign:ID`, or `campaign:ID:dpo` for one kind.
+def _take_ratings(source: str, max_mb: float, campaigns: Callable[[], Exports] | None) -> Intake:
+    """The rows that the ratings of a campaign or the votes on a comparison make: `campaign:ID`, or `campaign:ID:dpo` for one kind.
 
     Without a kind: pairs where there are any, then good and bad answers where there are both, else answers to copy.
     """
-    _, id, kind = (*source.split(":", 2), "")[:3]
+    place, id, kind = (*source.split(":", 2), "")[:3]
     if campaigns is None:
         raise InvalidValue(name="data", value=source, allowed="file, sample:NAME")
     if kind and kind not in ("sft", "dpo", "kto"):
-        raise InvalidValue(name="data", value=source, allowed=f"campaign:{id}:sft, campaign:{id}:dpo, campaign:{id}:kto")
+        raise InvalidValue(name="data", value=source, allowed=", ".join(f"{place}:{id}:{each}" for each in ("sft", "dpo", "kto")))
     exports = campaigns()
     with tempfile.TemporaryDirectory() as folder:
         for wanted in (kind,) if kind else ("dpo", "kto", "sft"):
             path = Path(folder) / f"{wanted}.jsonl"
-            exports.export(wanted, path, campaign=id)
+            exports.export(wanted, path, **{place: id})
             if path.stat().st_size and (kind or wanted != "kto" or _has_both_labels(path)):
-                return Intake(f"campaign-{id[:8]}", source, read_rows(path, file=source, max_mb=max_mb, max_rows=MAX_ROWS, lenient=True, kind=".jsonl"))
+                return Intake(f"{place}-{id[:8]}", source, read_rows(path, file=source, max_mb=max_mb, max_rows=MAX_ROWS, lenient=True, kind=".jsonl"))
     en = "nobody has rated anything in it yet that can be trained on"
     raise refused(source, en, "学習に使える評価がまだありません")
 

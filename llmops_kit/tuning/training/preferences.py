@@ -136,7 +136,8 @@ class PreferenceEvaluator(Evaluator):
         super().__init__(prepared, base)
         self._beta, self._is_pairs = prepared.spec.beta, prepared.spec.method == "dpo"
         self._labels = [bool(row.get("label", True)) for row in evaluation]
-        self._other = _score_rows(evaluation, "rejected_ids") if self._is_pairs else _score_rows(pair_for_kl(evaluation, max(1, len(evaluation))), "KL_completion_ids")
+        others = evaluation if self._is_pairs else pair_for_kl(evaluation, max(1, len(evaluation)))
+        self._other = _score_rows(others, "rejected_ids" if self._is_pairs else "KL_completion_ids")
         with prepared.model.disable_adapter():
             self._reference = _log_probabilities(prepared.passes, self._rows), _log_probabilities(prepared.passes, self._other)
         self._figures: dict[str, Any] = {}

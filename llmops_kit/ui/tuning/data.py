@@ -11,6 +11,9 @@ import gradio as gr
 
 from llmops_kit.access import User, require, user_of
 from llmops_kit.errors import InputError
+from llmops_kit.tuning.spec import RATINGS
+from llmops_kit.types import Comparison, Vote
+from llmops_kit.ui.comparison import choosing
 from llmops_kit.ui.feedback import whose as feedback_whose
 from llmops_kit.ui.text import Language, label, say
 from llmops_kit.ui.tuning import showing
@@ -65,29 +68,39 @@ def lay_out() -> DataForm:
 
 
 def choices(kit: Kit, user: User, language: Language) -> dict[str, list[tuple[str, str]]]:
-    """What the choosers offer: the bundled sets, and the person's own campaigns."""
+    """What the choosers offer: the bundled sets, and the person's own campaigns and comparisons that somebody voted on."""
     from llmops_kit.tuning.dataset import list_samples
 
     names = sorted(list_samples(), key=lambda name: (name != FIRST, name))
-    campaigns = [(feedback_whose.title_of(each, language), f"campaign:{each.id}") for each in feedback_whose.own_campaigns(kit, user)]
-    return {"sample": [(showing.data_words(f"sample:{name}", language), f"sample:{name}") for name in names], "campaign": campaigns}
+    rated = [(feedback_whose.title_of(each, language), f"campaign:{each.id}") for each in feedback_whose.own_campaigns(kit, user)]
+    rated += [(say("tune.votes_on", language, title=title), f"comparison:{id}") for title, id in _voted(kit, user, language)]
+    return {"sample": [(showing.data_words(f"sample:{name}", language), f"sample:{name}") for name in names], "campaign": rated}
 
 
 def chosen(kit: Kit, request: gr.Request, fields: Mapping[str, Any]) -> str:
-    """The data that the form names: `sample:…`, `campaign:…`, or the path of the uploaded file. Raises: InputError, AccessDenied."""
+    """The data that the form names: `sample:…`, `campaign:…`, `comparison:…`, or the path of the uploaded file. Raises: InputError, AccessDenied."""
     source = str(fields.get("source") or "sample")
     data = fields.get(source)
     if not data:
         raise InputError(en=say(f"tune.missing_{source}", "en"), ja=say(f"tune.missing_{source}", "ja"))
     if source == "campaign":
-        check_campaign(kit, request, str(data))
+        check_ratings(kit, request, str(data))
     return str(data)
 
 
-def check_campaign(kit: Kit, request: gr.Request, data: str) -> None:
-    """Refuse ratings of a campaign that is not the person's own. Raises: UnknownName, AccessDenied."""
+def check_ratings(kit: Kit, request: gr.Request, data: str) -> None:
+    """Refuse what people said in a campaign or a comparison that is not the person's own. Raises: UnknownName, InputError, AccessDenied."""
     if data.startswith("campaign:"):
         feedback_whose.own(kit, require(user_of(request), "participant", resource="campaigns"), data.split(":")[1])
+    elif data.startswith("comparison:"):
+        choosing.find_comparison(kit, request, data.split(":")[1], own=True)
+
+
+def _voted(kit: Kit, user: User, language: Language) -> list[tuple[str, str]]:
+    """Title and id of the person's own comparisons that have votes, newest first."""
+    own = kit.store.find(Comparison, participant=list(choosing.own_names(user.id, user.role)), limit=choosing.MOST)
+    voted = {item.split(":")[1] for (item,) in (kit.store.values(Vote, ("item",)) if own else []) if item.startswith("compare:")}
+    return [(choosing.title(kit, each, language), each.id) for each in own if each.id in voted]
 
 
 def columns(fields: Mapping[str, Any]) -> dict[str, str] | None:
@@ -113,5 +126,5 @@ def ask(dataset: Dataset | None, source: str) -> list[Any]:
 
 def name_of(data: str) -> str:
     """What the data is called on the page and in code: a file without the folder it was uploaded to."""
-    return data if data.startswith(("sample:", "campaign:")) else Path(data).name
+    return data if data.startswith(("sample:", *RATINGS)) else Path(data).name
 

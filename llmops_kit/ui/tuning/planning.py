@@ -94,7 +94,7 @@ def take_yaml(kit: Kit, request: gr.Request, asked: Mapping[str, Any], text: str
     """Take a spec that was typed or loaded. Raises: UnreadableFile, InvalidValue, InputError, AccessDenied."""
     current = str(asked.get("data") or "")
     spec = recipe.read_yaml(text, current, data.name_of(current))
-    data.check_campaign(kit, request, spec.data)
+    data.check_ratings(kit, request, spec.data)
     if spec.data != current:
         for step in look(kit, request, spec.data, {**fields, "base": spec.base}, how={"columns": spec.columns, "encoding": spec.encoding}):
             asked = next((each for each in reversed(step) if isinstance(each, dict) and each.get("data")), asked)

@@ -11,6 +11,7 @@ import gradio as gr
 
 from llmops_kit.errors import InputError, InvalidValue
 from llmops_kit.tuning import TuneSpec
+from llmops_kit.tuning.spec import RATINGS
 from llmops_kit.ui.files import offer
 from llmops_kit.ui.text import label, say
 
@@ -119,7 +120,7 @@ def read_yaml(text: str, data: str, data_name: str) -> TuneSpec:
     spec = TuneSpec.read(text if "\n" in text else f"{text}\n")
     if spec.data in (data, data_name):
         return spec.change(data=data)
-    if spec.data.startswith(("sample:", "campaign:")):
+    if spec.data.startswith(("sample:", *RATINGS)):
         return spec
     raise InputError(en=say("tune.upload_first", "en", name=spec.data[:80]), ja=say("tune.upload_first", "ja", name=spec.data[:80]))
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmops_kit.tuning.handle import measure_seconds
+from llmops_kit.tuning.spec import RATINGS
 from llmops_kit.ui.files import progress_bar
 from llmops_kit.ui.models import time_left
 from llmops_kit.ui.text import Language, localized, say, sentences
@@ -163,7 +164,9 @@ def data_words(data: str, language: Language) -> str:
     if data.startswith("sample:"):
         name = data.removeprefix("sample:")
         return sentences(language).get(f"tune.sample_{name.replace('-', '_')}", name)
-    return say("tune.of_campaign", language) if data.startswith("campaign:") else data.replace("\\", "/").rpartition("/")[2]
+    if data.startswith(RATINGS):
+        return say(f"tune.of_{data.partition(':')[0]}", language)
+    return data.replace("\\", "/").rpartition("/")[2]
 
 
 def _said(head: str, text: object, kind: str) -> str:

@@ -183,8 +183,10 @@ def _on_start(kit: Kit) -> Callable[..., list[Any]]:
         with shown_errors(request):
             user = require(user_of(request), "participant", resource="jobs")
             spec = planning.spec_to_start(kit, asked, fields)
-            data.check_campaign(kit, request, spec.data)
-            job = kit.tuning.launch(spec, owner=user.id, id=asked["id"])
+            data.check_ratings(kit, request, spec.data)
+            tried = fields.get("tried")
+            measured = tried["estimate"] if tried and planning.is_tried(spec.model_dump(), tried) else None
+            job = kit.tuning.launch(spec, owner=user.id, id=asked["id"], estimate=measured)
             return [{**asked, "id": new_id()}, gr.Tabs(selected="jobs"), *live.draw(kit, request, job.id)]
 
     return on_start
@@ -194,7 +196,7 @@ def _on_measure(kit: Kit, measurements: Measurements) -> Callable[..., None]:
     def on_measure(request: gr.Request, *, asked: dict[str, Any], **fields: Any) -> None:
         with shown_errors(request):
             user, spec = require(user_of(request), "participant", resource="jobs"), planning.spec_of(asked, fields)
-            data.check_campaign(kit, request, spec.data)
+            data.check_ratings(kit, request, spec.data)
 
             def work(job: Measurement) -> Any:
                 return kit.tuning.estimate(spec, trial=True, progress=job.report)
