@@ -64,6 +64,7 @@ CSS = (
 }
 footer {display: none !important}
 .toast-wrap {top: auto !important; bottom: 16px !important; pointer-events: none} .toast-wrap > * {pointer-events: auto}
+.toast-title {display: none !important}
 #product {white-space: nowrap} #open-models {flex-shrink: 1 !important; overflow: hidden; text-overflow: ellipsis; white-space: nowrap}
 @media (max-width: 640px) {
   .top {gap: 4px} .top h1 {font-size: .95rem} .top small {display: none}
