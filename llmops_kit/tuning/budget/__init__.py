@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _RANGE: dict[Basis, tuple[float, float]] = {"formula": (0.5, 2.5), "history": (0.7, 1.5), "trial": (0.75, 1.5)}
 """Low and high over likely: how far runs on the starter model were from their estimates, with room."""
-_START_S = 15.0
+_START_S = 11.0
 """Imports, data, tokenizer, and writing the adapter at the end."""
 _READ_GB_PER_S = 0.5
 _SAMPLE_TOKENS = 64
@@ -134,7 +134,7 @@ def _time(base: Base, spec: TuneSpec, rows: Rows, work: Work, store: Store) -> t
         line = Line(name, f"{work.tokens:,} ÷ {speed:,.0f}/s", work.tokens / speed, "s")
         flops = speed * work.per_token
     else:
-        flops, how = trust_speed(base.device)
+        flops, how = trust_speed(base.device, exact=spec.is_preference)
         steps = count_steps(spec, rows.lengths)
         least = least_step_s(base.shape, base.device) * steps
         seconds = max(work.training / flops / spec.processes, least)

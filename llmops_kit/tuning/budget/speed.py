@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from llmops_kit.store import Store
     from llmops_kit.tuning.spec import TuneSpec
 
-_CPU_FLOPS_PER_CORE = 1.2e10
-"""float32 with small matrices, loss and optimiser included; a matrix product alone reaches three times that (29 to 53 thousand million)."""
+_CPU_FLOPS_PER_CORE = {"float32": 2.5e10, "bfloat16": 4.5e10}
+"""With small matrices, loss and optimiser included, somewhat below what a quiet server core reached; a laptop of some years does less."""
 _GPU_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "L4": 121e12, "A10": 125e12, "T4": 65e12}
 """Dense 16-bit operations a second as the vendor's data sheets of 2024 say; the first name that is part of the device's name counts."""
 _OTHER_GPU_PEAK = 50e12
@@ -71,8 +71,8 @@ def count_work(
     return Work(float(linear + trained + attention + head), evaluation, tokens, lines)
 
 
-def trust_speed(device: str) -> tuple[float, str]:
-    """A cautious number of operations a second for this machine, and how it is made up."""
+def trust_speed(device: str, *, exact: bool = False) -> tuple[float, str]:
+    """A cautious number of operations a second for this machine, and how it is made up; `exact`: on a processor in float32 in any case."""
     if device == "cuda":
         import torch
 
@@ -81,8 +81,10 @@ def trust_speed(device: str) -> tuple[float, str]:
         return peak * _GPU_SHARE, f"{name}: {peak / 1e12:g} TFLOP/s × {_GPU_SHARE:g}"
     if device == "mps":
         return _MPS_FLOPS, f"{_MPS_FLOPS / 1e12:g} TFLOP/s"
-    cores = count_cores()
-    return cores * _CPU_FLOPS_PER_CORE, f"{cores} × {_CPU_FLOPS_PER_CORE / 1e9:g} GFLOP/s"
+    from llmops_kit.models.readiness import has_fast_bfloat16
+
+    cores, dtype = count_cores(), "bfloat16" if not exact and has_fast_bfloat16() else "float32"
+    return cores * _CPU_FLOPS_PER_CORE[dtype], f"{cores} × {_CPU_FLOPS_PER_CORE[dtype] / 1e9:g} GFLOP/s"
 
 
 def count_cores() -> int:

@@ -111,7 +111,7 @@ def estimate_pretraining(spec: PretrainSpec, settings: Settings) -> Estimate:
     steps, batch = spec.steps or 1, spec.batch_tokens or 1
     tokens = steps * batch
     flop = 6.0 * parameters * tokens + 12.0 * size.layers * size.hidden * spec.max_tokens * tokens
-    speed, how = trust_speed(device)
+    speed, how = trust_speed(device, exact=True)
     evaluations = 1 + steps // max(1, spec.eval_every or steps)
     samples = evaluations * _SAMPLED_TOKENS * size.layers * _WRITE_S_PER_LAYER
     seconds = _START_S + 1.2 * flop / speed + samples
