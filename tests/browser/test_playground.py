@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from llmops_kit.store import Store
-from llmops_kit.types import Run
+from llmops_kit.types import Run, new_id
 from tests.app_process import RunningApp
 from tests.browser.conftest import open_page
 
@@ -233,6 +233,7 @@ def test_a_dead_endpoint_fails_in_its_pane_only(browser: Browser, app: RunningAp
 
 def test_follow_up_retry_save_and_open_from_history(browser: Browser, app: RunningApp) -> None:
     page = open_page(browser, app)
+    wish = f"敬語で答えてください。{new_id()[-4:]}"  # of its own each time: a version that was saved with it makes it the prompt's own
     warmth = round(1 + randrange(1, 19) * 0.05, 2)  # of its own each time: saving what a version already holds makes no new one
     page.click("#run")
     expect(page.locator("#facts-0")).to_contain_text("合計", timeout=120_000)
@@ -251,7 +252,7 @@ def test_follow_up_retry_save_and_open_from_history(browser: Browser, app: Runni
     page.wait_for_selector("#variable-1 textarea")
     set_number(page, 1, "温度", str(warmth))
     page.locator("#more > button").click()
-    page.locator("#system textarea").fill("敬語で答えてください。")
+    page.locator("#system textarea").fill(wish)
     page.click("#run")
     expect(page.locator("#facts-1")).to_contain_text("合計", timeout=120_000)
     page.click("#save-1")
@@ -262,6 +263,7 @@ def test_follow_up_retry_save_and_open_from_history(browser: Browser, app: Runni
     expect(page.get_by_role("option", name="2", exact=True)).to_be_visible()
     page.keyboard.press("Escape")
     warm = next(run for run in find_runs(app, 0) if run.params.get("temperature") == warmth)
+    assert any(wish in message.content for message in warm.messages), warm.messages
     page.locator("#system textarea").fill("")
     page.get_by_role("tab", name="履歴").click()
     page.locator("#history-table").get_by_role("gridcell", name=warm.id).first.click()
@@ -270,7 +272,7 @@ def test_follow_up_retry_save_and_open_from_history(browser: Browser, app: Runni
     page.click("#history-open")
     expect(page.locator("#chat-2 .bot").first).to_be_visible()
     expect(page.locator("#pane-count").get_by_label("3")).to_be_checked()
-    expect(page.locator("#system textarea")).to_have_value("敬語で答えてください。")
+    expect(page.locator("#system textarea")).to_have_value(wish)
     page.locator("#settings-2 > button").click()
     expect(page.locator("#settings-2").get_by_label("温度").first).to_have_value(str(warmth))
     page.context.close()
