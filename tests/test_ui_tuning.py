@@ -182,6 +182,7 @@ def test_votes_on_a_comparison_are_offered_to_who_made_it_alone(kit: Kit) -> Non
     ((told, value),) = data.choices(kit, User("taro"), "ja")["campaign"]
     assert told.startswith("比較の投票：") and value == "comparison:voted"
     assert data.chosen(kit, asked_by("taro"), {"source": "campaign", "campaign": value}) == value
+    assert planning._source_of(value) == "campaign" and planning._source_of("/tmp/comparison.csv") == "file"
     assert data.choices(kit, User("hanako"), "ja")["campaign"] == []
     for id in ("voted", "missing"):
         with pytest.raises((AccessDenied, InputError)):

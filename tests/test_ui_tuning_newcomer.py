@@ -181,6 +181,6 @@ def test_a_zip_writes_only_the_files_of_an_adapter_and_only_beside_its_configura
 
 
 def test_no_event_shows_on_a_part_of_the_page_that_it_waits() -> None:
-    """A hidden sign of waiting is redrawn at every frame; with the timers of the page that was a fifth of a core on every screen."""
+    """A hidden sign of waiting is redrawn at every frame; with the timers of the page that was much of what an idle page cost."""
     for how in (events.QUICK, events.GENERATION, events.BATCH):
         assert how["show_progress"] == "hidden" and how["show_progress_on"] == []

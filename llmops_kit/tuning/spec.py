@@ -160,7 +160,8 @@ def _allowed(name: str, error: Mapping[str, Any], known: Iterable[str]) -> dict[
     """What is allowed instead, in both languages."""
     limits, kind = error.get("ctx") or {}, str(error["type"])
     bounds = {
-        language: joined.join(form.format(f"{limits[key]:,}") for key, form in forms.items() if key in limits) for language, (joined, forms) in _BOUNDS.items()
+        language: joined.join(form.format(f"{limits[key]:,.10g}") for key, form in forms.items() if key in limits)
+        for language, (joined, forms) in _BOUNDS.items()
     }
     if name == "learning_rate" and limits.get("lt") == _DIVERGES:
         return {"en": f"{bounds['en']}; a larger one always diverges", "ja": f"{bounds['ja']}。これより大きいと必ず発散します"}

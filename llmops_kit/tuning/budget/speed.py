@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llmops_kit.tuning.spec import TuneSpec
 
 _CPU_FLOPS_PER_CORE = {"float32": 2.5e10, "bfloat16": 4.5e10}
-"""With small matrices, loss and optimiser included, somewhat below what a quiet server core reached; a laptop of some years does less."""
+"""With small matrices, loss and optimiser included, about half of what a quiet server core reached; a laptop of some years does less."""
 _GPU_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "L4": 121e12, "A10": 125e12, "T4": 65e12}
 """Dense 16-bit operations a second as the vendor's data sheets of 2024 say; the first name that is part of the device's name counts."""
 _OTHER_GPU_PEAK = 50e12

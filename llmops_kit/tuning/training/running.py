@@ -81,7 +81,7 @@ class Training:
                 f"学習用の{prepared.left_out}行を除きました（ベースモデルのテンプレートで扱えないか、回答が残りません）。",
                 done,
             )
-        if unanswered := len(prepared.spec.prompts) and len(prepared.spec.prompts) - len(prepared.prompts):
+        if (unanswered := len(prepared.spec.prompts) - len(prepared.prompts)) > 0:
             self._note(
                 f"{unanswered} of the prompts are not answered as samples: they do not fit the context, or the base's chat template refuses them.",
                 f"プロンプトのうち{unanswered}件は、コンテキストに収まらないかテンプレートで扱えないため、サンプルの回答を作りません。",

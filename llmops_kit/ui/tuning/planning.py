@@ -11,6 +11,7 @@ import gradio as gr
 from llmops_kit.access import require, user_of
 from llmops_kit.errors import InputError, KitError
 from llmops_kit.tuning import Preset, TuneSpec
+from llmops_kit.tuning.spec import RATINGS
 from llmops_kit.types import new_id
 from llmops_kit.ui.text import Language, error_words, language_of, say
 from llmops_kit.ui.tuning import checking, data, estimating, recipe
@@ -18,6 +19,7 @@ from llmops_kit.ui.tuning.code import spec_code
 
 if TYPE_CHECKING:
     from llmops_kit.kit import Kit
+    from llmops_kit.tuning.budget import Estimate
 
 OWN = ("report", "preview", "estimate", "start", "code", "asked")
 FIRST_BASE = "starter-lm"
@@ -112,12 +114,12 @@ def settle(
 ) -> Iterator[list[Any]]:
     """Show a spec everywhere it is shown, with its estimate; then, with `preview`, the first batch.
 
-    `typed`: it comes from the fields. `tried`: what was measured last (see `is_tried`); it holds for the same plan under another name.
+    `typed`: it comes from the fields. `tried`: what was measured last (see `find_tried`); it holds for the same plan under another name.
     """
     language, name = language_of(request), data.name_of(str(asked["data"]))
     shown = {"recipe": recipe.show(spec, name, typed=typed), "code": spec_code(kit.settings.workspace, spec, name), "asked": dict(asked), **more}
     try:
-        estimate = tried["estimate"] if is_tried(spec.model_dump(), tried) else kit.tuning.estimate(spec)
+        estimate = find_tried(spec.model_dump(), tried) or kit.tuning.estimate(spec)
     except KitError as error:
         yield updates(**shown, estimate=estimating.show_refusal(error_words(error, language)), start=gr.update(interactive=False))
         return
@@ -147,9 +149,12 @@ def spec_of(asked: Mapping[str, Any], fields: Mapping[str, Any]) -> TuneSpec:
     return recipe.read(TuneSpec(**asked["spec"]), fields, asked.get("proposed"))
 
 
-def is_tried(spec: Mapping[str, Any] | None, tried: Mapping[str, Any] | None) -> bool:
-    """Whether `tried` (its `spec` and the `estimate` after ten steps of it) is of this plan: what it is called costs nothing."""
-    return bool(spec and tried) and all(value == (tried or {})["spec"].get(name) for name, value in (spec or {}).items() if name not in _FREE)
+def find_tried(spec: Mapping[str, Any] | None, tried: Mapping[str, Any] | None) -> Estimate | None:
+    """The estimate in `tried` (its `spec`, and the `estimate` after ten steps of it) if it is of this plan: what it is called costs nothing."""
+    if not spec or not tried or any(value != tried["spec"].get(name) for name, value in spec.items() if name not in _FREE):
+        return None
+    found: Estimate = tried["estimate"]
+    return found
 
 
 def spec_to_start(kit: Kit, asked: Mapping[str, Any], fields: Mapping[str, Any]) -> TuneSpec:
@@ -221,5 +226,4 @@ def _by_hand(asked: Mapping[str, Any], fields: Mapping[str, Any], *, all_of_them
 
 
 def _source_of(given: str) -> str:
-    kind = given.partition(":")[0]
-    return kind if kind in ("sample", "campaign") and ":" in given else "file"
+    return "sample" if given.startswith("sample:") else "campaign" if given.startswith(RATINGS) else "file"

@@ -184,8 +184,7 @@ def _on_start(kit: Kit) -> Callable[..., list[Any]]:
             user = require(user_of(request), "participant", resource="jobs")
             spec = planning.spec_to_start(kit, asked, fields)
             data.check_ratings(kit, request, spec.data)
-            tried = fields.get("tried")
-            measured = tried["estimate"] if tried and planning.is_tried(spec.model_dump(), tried) else None
+            measured = planning.find_tried(spec.model_dump(), fields.get("tried"))
             job = kit.tuning.launch(spec, owner=user.id, id=asked["id"], estimate=measured)
             return [{**asked, "id": new_id()}, gr.Tabs(selected="jobs"), *live.draw(kit, request, job.id)]
 
@@ -228,8 +227,8 @@ def _on_tried() -> Callable[..., list[Any]]:
         """What was measured, in place of the estimate; a plan that was changed meanwhile keeps its own."""
         if tried is None:
             return [gr.skip(), gr.skip()]
-        if planning.is_tried(asked.get("spec"), tried):
-            return ["", estimating.show_estimate(tried["estimate"], language_of(request))]
+        if (measured := planning.find_tried(asked.get("spec"), tried)) is not None:
+            return ["", estimating.show_estimate(measured, language_of(request))]
         return [showing.show_note(say("tune.measured_other", language_of(request))), gr.skip()]
 
     return on_tried
